@@ -13,7 +13,6 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from billing.ingest.landing import delivery_days as landed_days
-from billing.inputs.catalogue_file import billing_calendar
 from billing.model.calendar import months_after
 from billing.store.home import Home
 
@@ -58,15 +57,17 @@ class Reach(NamedTuple):
     last_day: date
 
 
-def reach_of(home: Path, ahead: int | None) -> Reach:
+def reach_of(home: Path, start: date, time_zone: str, ahead: int | None) -> Reach:
     """The months and days that Dagster's partitions of a home have (`assets.partitions`), without Dagster.
 
     Parameters
     ----------
+    start, time_zone
+        Of the catalogue, as `billing_calendar` returns them.
     ahead
         Number of future months after the open one; None means all.
     """
-    start, time_zone = billing_calendar(Home(home).landing / "catalogue.yaml")
+    start = start.replace(day=1)
     first_day, months, days = calendar_reach(home, start, datetime.now(ZoneInfo(time_zone)).date(), ahead)
     # Dagster's calendars are of UTC, and leave out the period that has not ended.
     now = datetime.now(UTC)

@@ -54,6 +54,8 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # The typ
     accept_missing_accounts
         Park accounts whose rows are missing, however many. Otherwise refuse an accounts file that lacks too many of the
         accounts with live subscriptions.
+    pdf_of_report
+        Draw the month's report as a PDF, too.
     """
 
     folder: str = ""
@@ -61,6 +63,7 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # The typ
     draft: bool = False
     in_order: bool = False
     accept_missing_accounts: bool = False
+    pdf_of_report: bool = True
 
     @property
     def home(self) -> BillingHome:

@@ -65,7 +65,7 @@ def billing_report(context: Step, billing_home: BillingHome) -> Yielded:
 
     def step(business: Business, month: str) -> tuple[MonthReport, Path, Path]:
         report = month_report(business, month)
-        written = write_report(business, report)
+        written = write_report(business, report, with_pdf=billing_home.pdf_of_report)
         # Record it last: a month without its report is incomplete.
         complete = record_when_complete(business, month)
         # The command line records it once, after all of its months.
@@ -280,6 +280,6 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
             **figures,
         ),
         "report": link(business.home, page),
-        "report as PDF": link(business.home, pdf),
+        **({"report as PDF": link(business.home, pdf)} if pdf.exists() else {}),
         "file of the report": place(business.home, page),
     }

@@ -34,6 +34,8 @@ class BillingHome:
     accept_missing_accounts
         Park accounts whose rows are missing, however many. Otherwise refuse an accounts file that lacks too many of the
         accounts with live subscriptions.
+    pdf_of_report
+        Draw the month's report as a PDF, too.
     """
 
     folder: str = ""
@@ -41,6 +43,7 @@ class BillingHome:
     draft: bool = False
     in_order: bool = False
     accept_missing_accounts: bool = False
+    pdf_of_report: bool = True
 
     @property
     def root(self) -> Path:

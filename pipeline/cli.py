@@ -21,6 +21,7 @@ from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_optio
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.portal_commands import link
 from pipeline.process_settings import collect_less_often, loading
+from pipeline.report_command import report
 from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
@@ -473,3 +474,4 @@ main.add_command(send)
 main.add_command(remind)
 main.add_command(statement)
 main.add_command(link)
+main.add_command(report)

@@ -24,6 +24,7 @@ from billing.month.locking import alone
 from billing.register.register import Register
 from billing.store.home import Home
 from billing.store.working_files import EVERYTHING, Needs
+from pipeline.interrupts import terminated_as_interrupted
 from pipeline.job_lists import BY_COMMAND
 from pipeline.run_records import RecordedRun, RecordedStep, Recorder, Told, recording
 from pipeline.run_results import Evaluation, FailedStep, Result, failed_checks, found_error
@@ -69,10 +70,11 @@ def execute(
         Run configuration as Dagster's, of which `ops` is read.
     """
     run = RecordedRun(str(uuid.uuid4()), job, partition, tags, config, time.time())
-    if records is None:
-        return _execute(run, resource, None)
-    with recording(records, run) as recorder:
-        return _execute(run, resource, recorder)
+    with terminated_as_interrupted():
+        if records is None:
+            return _execute(run, resource, None)
+        with recording(records, run) as recorder:
+            return _execute(run, resource, recorder)
 
 
 def _execute(run: RecordedRun, resource: BillingHome, recorder: Recorder | None) -> Result:

@@ -74,6 +74,10 @@ class Jobs:
         """The same, issuing nothing."""
         return replace(self, resource=replace(self.resource, draft=True))
 
+    def without_pdf_of_report(self) -> "Jobs":
+        """The same without the PDF of the month's report: `overage report` draws it."""
+        return replace(self, resource=replace(self.resource, pdf_of_report=False))
+
     def sending(self) -> "Jobs":
         """The same for mails: what a run computes only, it does not send."""
         return replace(self, resource=replace(self.resource, draft=False))
@@ -102,6 +106,7 @@ class Jobs:
                         "draft": self.resource.draft,
                         "in_order": self.resource.in_order,
                         "accept_missing_accounts": self.resource.accept_missing_accounts,
+                        "pdf_of_report": self.resource.pdf_of_report,
                     }
                 }
             },

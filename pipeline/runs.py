@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from assets import clock
-from assets.calendars import reach_of
+from assets.calendars import Reach, reach_of
 from assets.environment import dagster_home, months_ahead
 from assets.ingest import ingest
 from assets.progress import report
@@ -86,7 +86,7 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
         undrawn: list[str] = []
         try:
             for each in months:
-                undrawn += _bill_month(business, each, jobs)
+                undrawn += _bill_month(business, each, jobs if each == months[-1] else jobs.without_pdf_of_report())
                 if not business.catalogue.policy.auto_issue:
                     _say_what_to_review(business, each, say)
             issued = business.register.count(through) - before
@@ -201,7 +201,7 @@ def correct(
         months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
             report("bringing months up to date", done, len(months))
-            _bill_month(business, each, computing)
+            _bill_month(business, each, computing if each == months[-1] else computing.without_pdf_of_report())
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
             notes, refused = in_their_formats(business, month, notes)
@@ -332,10 +332,15 @@ def _send_mails(business: Business, months: Sequence[str], jobs: Jobs) -> None:
 def check_month(business: Business, month: str) -> None:
     """Refuse an unknown billing month."""
     business.refuse_unknown_month(month)
-    reach = reach_of(business.home.root, months_ahead())
+    reach = _reach(business)
     first, last = reach.first_month, reach.last_month
     if not first <= month <= last:
         raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
+
+
+def _reach(business: Business) -> Reach:
+    catalogue = business.catalogue
+    return reach_of(business.home.root, catalogue.policy.billing_start, str(catalogue.zone), months_ahead())
 
 
 def _ingest(business: Business, jobs: Jobs) -> None:
@@ -343,7 +348,7 @@ def _ingest(business: Business, jobs: Jobs) -> None:
     if not days:
         return
     jobs.say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
-    reach = reach_of(business.home.root, months_ahead())
+    reach = _reach(business)
     known = [day for day in days if reach.first_day <= day <= reach.last_day]
     if not known:
         # Days outside the partitions: do the same work without a run.

@@ -231,7 +231,7 @@ def _from(sources: Sources) -> str:
     return f" (from {', '.join(f'{source.name}.{name}' for source, name in sources)})" if sources else ""
 
 
-def _function(operation: Operation) -> Callable[..., Events]:
+def _function(operation: Operation) -> Callable[..., Any]:
     """The function that Dagster executes; with a configuration where the operation has one."""
 
     def execute(context: dg.AssetExecutionContext, billing_home: HomeResource) -> Events:
@@ -241,7 +241,15 @@ def _function(operation: Operation) -> Callable[..., Events]:
         given = {each.name: getattr(config, each.name) for each in fields(operation.config)} if operation.config else {}
         yield from _executed(operation, context, billing_home, **given)
 
-    function = execute if operation.config is None else execute_configured
+    def execute_one(context: dg.AssetExecutionContext, billing_home: HomeResource) -> dg.MaterializeResult[None]:
+        (made,) = _executed(operation, context, billing_home)
+        result: dg.MaterializeResult[None] = made
+        return result
+
+    function: Callable[..., Any] = execute if operation.config is None else execute_configured
+    if operation.is_one and not operation.checks and operation.config is None:
+        # So Dagster knows that it has no output but what it tells.
+        function = execute_one
     annotations = dict(function.__annotations__)
     if operation.config is not None:
         annotations["config"] = _config_class(operation.config)

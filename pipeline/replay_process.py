@@ -3,11 +3,15 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 from assets.environment import variables
 from billing.store.home import Home
 from billing.store.working_copy import name_of
 from pipeline.run_records import FOLDER, records_in
+
+_going_on: Final[list[subprocess.Popen[bytes]]] = []
+"""Processes that nobody waits for: kept, so that each is seen to end."""
 
 
 def replay_recorded(home: Home, folder: Path, seconds: float) -> bool:
@@ -25,6 +29,7 @@ def replay_recorded(home: Home, folder: Path, seconds: float) -> bool:
     """
     if not records_in(folder / FOLDER):
         return True
+    _going_on[:] = [each for each in _going_on if each.poll() is None]
     # On one machine, with calendars as far as commands see them.
     environment = {name: value for name, value in variables().items() if name != "OVERAGE_MONTHS_AHEAD"}
     environment |= {
@@ -37,5 +42,6 @@ def replay_recorded(home: Home, folder: Path, seconds: float) -> bool:
     try:
         replaying.wait(seconds)
     except subprocess.TimeoutExpired:
+        _going_on.append(replaying)
         return False
     return True

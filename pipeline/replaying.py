@@ -17,6 +17,8 @@ from typing import Any, Final, NoReturn
 
 import dagster as dg
 import dagster._time as dagster_time
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunsTable
 from dagster_shared import seven
@@ -114,7 +116,7 @@ def _store(instance: dg.DagsterInstance, run: RecordedRun) -> None:
     if found is not None and _STORED in found.tags:
         return
     if found is not None:
-        instance.delete_run(run.run_id)
+        _remove(instance, run.run_id)
     clock = _Clock(run.started)
     with _times_of(clock), executed_instead(_Replay(run, clock)):
         defs.resolve_job_def(run.job).execute_in_process(
@@ -129,6 +131,16 @@ def _store(instance: dg.DagsterInstance, run: RecordedRun) -> None:
     instance.event_log_storage.get_logs_for_run(run.run_id, limit=1)
     instance.add_run_tags(run.run_id, {_STORED: "true"})
     _show_as_changed_now(instance, run.run_id)
+
+
+def _remove(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Remove a part of a run, with the results of its checks, which Dagster leaves."""
+    instance.delete_run(run_id)
+    events = instance.event_log_storage
+    if isinstance(events, SqlEventLogStorage):
+        with events.index_connection() as connection:
+            table = AssetCheckExecutionsTable
+            connection.execute(table.delete().where(table.c.run_id == run_id))
 
 
 def _show_as_changed_now(instance: dg.DagsterInstance, run_id: str) -> None:

@@ -29,7 +29,7 @@ from billing.month.unbillable_rows import rows_before_billing_start
 from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
 from billing.reports.show import set_aside
-from billing.store.files import remove_scratch_files, write_bytes
+from billing.store.files import folders_synced_once, remove_scratch_files
 from billing.store.frames import write_frame
 from billing.store.home import Home
 from billing.store.lock import is_held
@@ -165,7 +165,9 @@ def is_command_at_work(home: Home) -> bool:
 def marked(home: Home) -> Iterator[None]:
     """Write a marker file that stays only if the command is killed."""
     mark = home.lake / _MARK
-    write_bytes(mark, b"A command is at work here, or was killed.\n")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    # A power cut may take it: what is half done is known by its inputs.
+    mark.write_bytes(b"A command is at work here, or was killed.\n")
     try:
         yield
     except Exception:
@@ -183,11 +185,12 @@ def remember(business: Business, months: Sequence[str], built_from: str) -> None
         Fingerprint of the profiles' inputs, from `profiles_digest`.
     """
     rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
-    write_frame(business.home.whole(REJECTS), rejects, REJECTS)
-    record_run(business.home.root, business.as_of, built_from)
-    # Do not record the inputs while a later month is stale: its changes since the last build must stay visible.
-    if months and months[-1] >= max(built_months(business), default=""):
-        record_given(business)
+    with folders_synced_once():
+        write_frame(business.home.whole(REJECTS), rejects, REJECTS)
+        record_run(business.home.root, business.as_of, built_from)
+        # Do not record the inputs while a later month is stale: its changes since the last build must stay visible.
+        if months and months[-1] >= max(built_months(business), default=""):
+            record_given(business)
 
 
 def outcome(business: Business, months: Sequence[str], issued: int, say: Say) -> Outcome:

@@ -197,13 +197,18 @@ def test_what_failed_is_in_the_records_as_if_dagster_had_executed_it(
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture
-def billed(tmp_path: Path) -> Path:
-    """A home whose first month was billed, and nothing replayed."""
-    home = tmp_path / "home"
+@pytest.fixture(scope="module")
+def billed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("billed") / "home"
     landing_at(home)
     assert "2 documents issued" in command(home, "bill", "2026-01", "--as-of", "2026-01-31").messages
     return home
+
+
+@pytest.fixture
+def billed(billed_once: Path, tmp_path: Path) -> Path:
+    """A home whose first month was billed, and nothing replayed."""
+    return shutil.copytree(billed_once, tmp_path / "home")
 
 
 def runs_of(home: Path) -> list[tuple[str, str]]:

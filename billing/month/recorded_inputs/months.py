@@ -349,7 +349,7 @@ def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) ->
 
 
 def _is_current(business: Business, month: str, step: str, current: Mapping[str, str]) -> bool:
-    record = read_record(month_record(business.home, month, step))
+    record = read_record(month_record(business.home, month, step), may_be_lost=True)
     if record is None:
         return False
     # The record still has inputs that stopped counting when the month was closed.

@@ -35,8 +35,13 @@ def month_record(home: Home, month: str, what: str) -> Path:
     return home.lake / "fingerprints" / f"billing_month={month}" / f"{home.part_name(what)}.json"
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path, *, may_be_lost: bool = False) -> Record | None:
     """What is recorded; None where nothing is, or where the file holds no record.
+
+    Parameters
+    ----------
+    may_be_lost
+        As of `write_record`: a power cut may leave an empty file.
 
     Raises
     ------
@@ -47,8 +52,7 @@ def read_record(path: Path) -> Record | None:
         found = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # What a power cut leaves of a record that was not synced.
-    if not found.strip(b"\0"):
+    if may_be_lost and not found.strip(b"\0"):
         return None
     content = json.loads(found)
     if not isinstance(content, dict):

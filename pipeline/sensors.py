@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.environment import variables
+from assets.environment import home_folder, variables
 from assets.homes import checked_out_home
 from assets.partitions import calendars
 from billing.ingest.landing import delivered_files
@@ -150,9 +150,9 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
 def recorded_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Replay what is recorded, in a process of its own."""
     try:
-        home = Home(checked_out_home(NOTHING))
+        home = Home(home_folder())
     except RefusedError as error:
-        return dg.SkipReason(f"the home cannot be read: {error}")
+        return dg.SkipReason(f"the home cannot be used: {error}")
     is_done = replay_recorded(home, Path(context.instance.root_directory), _SECONDS_OF_REPLAY)
     return dg.SkipReason("every run that has ended is recorded" if is_done else "runs are being recorded")
 

@@ -196,6 +196,7 @@ def test_runs_of_commands_are_replayed(landing: Landing, tmp_path: Path, monkeyp
         return len(asked) == 1
 
     monkeypatch.setattr(sensors, "replay_recorded", replay)
+    monkeypatch.setenv("OVERAGE_HOME", str(landing.root))
     (tmp_path / "dagster").mkdir()
     with (
         dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance,

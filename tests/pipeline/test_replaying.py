@@ -164,11 +164,16 @@ def test_what_commands_did_is_in_the_records_as_if_dagster_had_executed_it(tmp_p
         ended = [run(*BILL)]
         landing.use("bolt", "2026-01-25", emails=2_000, delivered="2026-02-20")
         landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-16T10:00:00Z", "failed")
-        # It could not be billed: it is parked.
+        # It bills ten times the last, and is told to the person.
+        landing.customer("surges", on="2026-02-20")
+        landing.use("surges", "2026-02-25", emails=400_000)
+        # What cannot be billed is parked.
         accounts = landing.folder / "accounts.csv"
         ended.append(run("correct", "2026-02", "--as-of", "2026-02-21", "--reason", "The log came late."))
         accounts.write_text("".join(row for row in accounts.read_text().splitlines(True) if not row.startswith("bolt")))
         ended.append(run("bill", "2026-03", "--as-of", "2026-03-25", "--accept-missing-accounts"))
+        assert any("warning: " in each.messages for each in ended)
+        assert "account bolt is parked" in ended[-1].messages
         return ended
 
     home = both_ways(tmp_path, commands)

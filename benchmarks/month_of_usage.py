@@ -69,11 +69,7 @@ add_ons:
     versions: [{effective_from: 2026-01-01, price: {monthly: "30.00"}, allowances: {emails: 5000}}]
 """
 BY: Final = ", by: {region: data.region, model: data.model, kind: data.kind}"
-RULES: Final = (
-    '{when: {region: eu}, model: block, size: 100, price: "0.50"}',
-    '{when: {region: eu, model: large}, model: block, size: 100, price: "0.40"}',
-    '{when: {region: us, model: large, kind: bulk}, model: block, size: 100, price: "0.30"}',
-)
+RULES: Final = ('{when: {region: eu, model: large, kind: bulk}, model: block, size: 100, price: "0.50"}',)
 """What accounts with offers have beside packages: a coupon and an add-on each, and emails by three dimensions."""
 _DIMENSIONS: Final = {"region": ("eu", "us", "ap"), "model": ("large", "small"), "kind": ("bulk", "single")}
 

@@ -159,9 +159,12 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
     whole_too: dict[str, Any] = dict(vars(issued))
     del inputs, issued
     divided = {name: _Divided(whole.pop(name), where, ranges) for name, where in by_range.items()}
+    held: HeldAddOns | None = whole.pop("held")
+    holdings = None if held is None else _Divided(held.holdings, of_subscriptions, ranges)
     divided_too = {name: _Divided(whole_too.pop(name), where, ranges) for name, where in by_range_too.items()}
     for batch in range(ranges):
-        part = ToDraft(**whole | {name: frame.of(batch) for name, frame in divided.items()})
+        own = None if held is None or holdings is None else replace(held, holdings=holdings.of(batch))
+        part = ToDraft(**whole | {name: frame.of(batch) for name, frame in divided.items()}, held=own)
         known = Issued(**whole_too | {name: frame.of(batch) for name, frame in divided_too.items()})
         yield draft_month(month, part, known, catalogue)
 

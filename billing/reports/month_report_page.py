@@ -1,6 +1,7 @@
 """The report of a month as one self-contained HTML page and as a PDF: `reports/<month>.html` and `.pdf`."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -22,7 +23,7 @@ from billing.reports.bundled_pages import bundled_texts, page_environment
 from billing.reports.month_report import AGES, MonthReport
 from billing.reports.shadow_tables import shadow_tables
 from billing.reports.svg_charts import bars, columns, flows
-from billing.store.files import remove_file, write_bytes
+from billing.store.files import folders_synced_once, remove_file, write_bytes
 from billing.store.home import Home
 
 _NAMES: Final = ("month_report.html.j2", "month_report.css")
@@ -54,13 +55,16 @@ def write_report(business: Business, report: MonthReport, *, with_pdf: bool = Tr
     page, pdf = report_paths(business.home, report.month)
     html = report_page(business.catalogue, report).encode()
     is_current = page.exists() and page.read_bytes() == html
-    # Drawing takes long. Write the page after its PDF: an unchanged page then implies that a PDF is current.
-    if with_pdf and not (is_current and pdf.exists()):
-        write_bytes(pdf, _drawn(html))
-    elif not is_current:
-        remove_file(pdf)
-    if not is_current:
-        write_bytes(page, html)
+    is_drawn = with_pdf and not (is_current and pdf.exists())
+    # Drawing takes long. Write the page after its PDF: an unchanged page then implies that a PDF is current. A first
+    # PDF is current or missing, in whatever order they reach the disk.
+    with nullcontext() if pdf.exists() else folders_synced_once():
+        if is_drawn:
+            write_bytes(pdf, _drawn(html))
+        elif not is_current:
+            remove_file(pdf)
+        if not is_current:
+            write_bytes(page, html)
     return page, pdf
 
 

@@ -1,0 +1,306 @@
+"""EVENTS of large delivered files as views: which rows of a parsed file count, instead of a copy of these rows.
+
+A view is fixed when its delivery day is written, as a copy would be: what changes later about accounts, metrics or
+repeated events writes the day again. It is a table of one row per delivered file, beside the files of EVENTS.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from billing.ingest.day_files import are_split, month_folder
+from billing.ingest.deduplication import FIRST
+from billing.ingest.manifest import ParsedVersion, measured_column, rounded, span
+from billing.ingest.measured_events import Measured, events_of_turn, is_measured, measured_by_turn
+from billing.ingest.parsed_rows import ALIAS_KIND, PARSED, with_details
+from billing.ingest.validation import Rules
+from billing.model.calendar import first_day, month_of, months_after
+from billing.model.errors import InterruptedRunError
+from billing.model.tables import EVENTS
+from billing.store.files import write_file
+from billing.store.home import Home
+from billing.store.parquet_writer import row_groups
+
+_ENDING: Final = ".view.parquet"
+_LARGE: Final = 10_000
+"""Rows of a parsed file from which on a view of it costs less than a copy."""
+_MOST_LEFT_OUT: Final = 100_000
+_LEFT_OUT_SHARE: Final = 4
+"""A view leaves out one row of so many at most; they are held in memory."""
+_PLACE: Final = "place in all files"
+_PATH: Final = "path of the parsed file"
+_READ: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    name: PARSED[name] for name in ("row", "source", "id", "type", "subject", "time")
+}
+_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "file": pl.String,
+    "parsed": pl.String,
+    "sha256": pl.String,
+    "bytes": pl.Int64,
+    "rows": pl.Int64,
+    "measured": pl.String,
+    "left_out": pl.List(pl.UInt32),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """The rows of a delivered file that count in a calendar month.
+
+    Attributes
+    ----------
+    month
+        Of the events.
+    turns
+        As `measured_by_turn`, each with whether all the rows are measured.
+    left_out
+        Places of the other rows in the parsed file, sorted.
+    rows
+        How many are left in.
+    tallies
+        Of the rows left in, for the manifest.
+    """
+
+    file: ParsedVersion
+    month: str
+    turns: Sequence[tuple[Sequence[Measured], bool]]
+    left_out: pl.Series
+    rows: int
+    tallies: Sequence[pl.DataFrame]
+
+    def others(self) -> pl.DataFrame:
+        """The rows that are left out, with `file` and `place`."""
+        rows = (
+            pl.scan_parquet(self.file.parsed, glob=False, hive_partitioning=False, row_index_name="place")
+            .filter(pl.col("place").is_in(self.left_out.implode()))
+            .collect()
+        )
+        return with_details(rows).with_columns(file=pl.lit(self.file.name))
+
+
+def view_path(home: Home, month: str, day: date) -> Path:
+    """Path of the views of a delivery day's events in a calendar month."""
+    return month_folder(home, EVENTS, month) / f"{day.isoformat()}{_ENDING}"
+
+
+def is_view(path: Path) -> bool:
+    """Whether a file of EVENTS holds views, not rows."""
+    return path.name.endswith(_ENDING)
+
+
+def are_copied(files: Sequence[ParsedVersion]) -> bool:
+    """Whether the events of these files are split by account: then shards read their parts of copies."""
+    rows = {file.parsed: sum(row_groups(file.parsed)) for file in files if file.place.rows is None}
+
+    def accounts(most: int) -> pl.Series:
+        found, left = [], most
+        for path, own in rows.items():
+            if left > 0:
+                scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+                found.append(scanned.select("subject").head(left).collect()["subject"])
+            left -= own
+        return pl.concat(found)
+
+    return are_split(sum(rows.values()), accounts)
+
+
+def view_of(file: ParsedVersion, valid: Callable[[Path], pl.Series], marks: pl.DataFrame, rules: Rules) -> View | None:
+    """The view of a parsed file, or None where a copy of its rows is better.
+
+    Parameters
+    ----------
+    valid
+        Returns for each row of a parsed file whether it is valid, before duplicates are resolved.
+    marks
+        REPEATS of the delivered file.
+    """
+    if file.place.rows is not None:
+        return None
+    are_valid = valid(file.parsed)
+    if len(are_valid) < _LARGE:
+        return None
+    columns = list(pl.read_parquet_schema(file.parsed))
+    if ALIAS_KIND in columns:
+        return None
+    return _Viewing(file, are_valid, marks.filter(pl.col("mark") != FIRST), rules, columns).view()
+
+
+class _Viewing:
+    """Looks at the rows of a parsed file, a row group at a time."""
+
+    def __init__(
+        self, file: ParsedVersion, valid: pl.Series, aside: pl.DataFrame, rules: Rules, columns: Sequence[str]
+    ) -> None:
+        self._file, self._valid, self._aside, self._rules = file, valid, aside, rules
+        values = {measured_column(metric, columns) for metric in rules.metrics} - {None}
+        self._columns = ["row", "type", "time", *sorted(str(name) for name in values)]
+        self._turns = measured_by_turn(rules, columns)
+
+    def view(self) -> View | None:
+        parsed = pl.scan_parquet(self._file.parsed, glob=False, hive_partitioning=False).select(self._columns)
+        start, month = 0, ""
+        left_out, tallies = [pl.Series(dtype=pl.UInt32)], []
+        are_measured = [True] * len(self._turns)
+        most = min(_MOST_LEFT_OUT, len(self._valid) // _LEFT_OUT_SHARE)
+        for length in row_groups(self._file.parsed):
+            rows = parsed.slice(start, length).collect()
+            counting = self._counting(rows, start)
+            month = month or self._month(rows.filter(counting))
+            counting &= self._in_month(rows, month)
+            left_out.append((~counting).arg_true() + start)
+            if sum(map(len, left_out)) > most:
+                return None
+            own = rows.filter(counting).with_columns(file=pl.lit(self._file.name))
+            tallies += [rounded(own, self._rules), span(own)]
+            are_measured = [
+                each and bool(own.select(is_measured(turn).all()).item())
+                for each, turn in zip(are_measured, self._turns, strict=True)
+            ]
+            start += length
+        out = pl.concat(left_out).rename("left_out")
+        rows_left = len(self._valid) - len(out)
+        tallies.append(pl.DataFrame({"file": [self._file.name], "rows": [rows_left], "counted": [rows_left]}))
+        turns = list(zip(self._turns, are_measured, strict=True))
+        return View(self._file, month, turns, out, rows_left, tallies)
+
+    def _counting(self, rows: pl.DataFrame, start: int) -> pl.Series:
+        """Whether each row is valid and counts."""
+        valid = self._valid.slice(start, len(rows))
+        own = self._aside.filter(pl.col("row").is_between(rows["row"][0], rows["row"][-1]))
+        if own.is_empty():
+            return valid
+        return valid.clone().scatter(rows["row"].search_sorted(own["row"]), values=False)
+
+    def _month(self, rows: pl.DataFrame) -> str:
+        """The calendar month of the row in the middle."""
+        if rows.is_empty():
+            return ""
+        local = pl.col("time").slice(len(rows) // 2, 1).dt.convert_time_zone(self._rules.time_zone).dt.date()
+        return str(rows.select(month_of(local)).item())
+
+    def _in_month(self, rows: pl.DataFrame, month: str) -> pl.Series:
+        if not month:
+            return pl.repeat(False, len(rows), eager=True, dtype=pl.Boolean)
+        start, end = (self._rules.midnight(first_day(each)) for each in (month, months_after(month, 1)))
+        inside = pl.col("time").is_between(start, end, closed="left").fill_null(value=False)
+        return rows.select(inside).to_series()
+
+
+def write_views(home: Home, day: date, views: Sequence[View], described: dict[str, tuple[int, str]]) -> list[Path]:
+    """Write the views of a delivery day, a file per month; returns the paths.
+
+    Parameters
+    ----------
+    described
+        Size and hash of the parsed files, by their paths relative to the lake.
+    """
+    months: dict[str, list[dict[str, object]]] = {}
+    for view in views:
+        parsed = view.file.parsed.relative_to(home.lake).as_posix()
+        size, sha256 = described[parsed]
+        measured = [{"whole": whole, "metrics": [asdict(each) for each in turn]} for turn, whole in view.turns]
+        row = {
+            "file": view.file.name,
+            "parsed": parsed,
+            "sha256": sha256,
+            "bytes": size,
+            "rows": view.rows,
+            "measured": json.dumps(measured),
+            "left_out": view.left_out,
+        }
+        months.setdefault(view.month, []).append(row)
+    written = []
+    for month, rows in sorted(months.items()):
+        path = view_path(home, month, day)
+        frame = pl.DataFrame(rows, schema=_SCHEMA)
+        write_file(path, lambda scratch, frame=frame: frame.write_parquet(scratch, compression="zstd"))  # type: ignore[misc]
+        written.append(path)
+    return written
+
+
+def rows_in_view(path: Path) -> int:
+    """How many rows of parsed files the views of a file let in."""
+    return int(_read(path)["rows"].sum())
+
+
+def scan_views(home: Home, paths: Sequence[Path]) -> list[pl.LazyFrame]:
+    """EVENTS behind the views of some files, those of parsed files that are read alike as one scan.
+
+    Raises
+    ------
+    InterruptedRunError
+        When a parsed file is missing, or is another.
+    """
+    alike: dict[str, list[tuple[date, dict[str, Any]]]] = {}
+    for path in paths:
+        day = date.fromisoformat(path.name.removesuffix(_ENDING))
+        for view in _read(path).iter_rows(named=True):
+            alike.setdefault(view["measured"], []).append((day, view))
+    return [events for measured, views in alike.items() for events in _scan_alike(home, json.loads(measured), views)]
+
+
+def _scan_alike(
+    home: Home, measured: Sequence[Mapping[str, Any]], views: Sequence[tuple[date, Mapping[str, Any]]]
+) -> Iterator[pl.LazyFrame]:
+    """EVENTS of views with the same metrics, by turn."""
+    turns = [
+        ([Measured(**each | {"dimensions": tuple(each["dimensions"])}) for each in turn["metrics"]], turn["whole"])
+        for turn in measured
+    ]
+    columns = {name for turn, _ in turns for each in turn for name in (each.column, *each.dimensions) if name}
+    schema = {**_READ, **dict.fromkeys(sorted(columns), pl.String)}
+    paths, left_out, start = [], [pl.Series(dtype=pl.UInt32)], 0
+    for _, view in views:
+        paths.append(_checked(home, view))
+        left_out.append(pl.Series(view["left_out"], dtype=pl.UInt32) + start)
+        start += view["rows"] + len(view["left_out"])
+    rows = pl.scan_parquet(
+        paths,
+        glob=False,
+        hive_partitioning=False,
+        row_index_name=_PLACE,
+        schema=schema,
+        extra_columns="ignore",
+        missing_columns="insert",
+        include_file_paths=_PATH,
+    )
+    out = pl.concat(left_out)
+    if len(out):
+        rows = rows.filter(~pl.col(_PLACE).is_in(out.implode()))
+    names = [str(path) for path in paths]
+    files, days = [view["file"] for _, view in views], [day for day, _ in views]
+    rows = rows.with_columns(
+        file=pl.col(_PATH).replace_strict(names, files, return_dtype=pl.String),
+        delivery_day=pl.col(_PATH).replace_strict(names, days, return_dtype=pl.Date),
+    )
+    for turn, is_whole in turns:
+        own = rows if is_whole else rows.filter(is_measured(turn))
+        yield events_of_turn(own, turn)
+
+
+def _checked(home: Home, view: Mapping[str, Any]) -> Path:
+    """The parsed file of a view, that is the one that the view was made of."""
+    parsed = home.lake / str(view["parsed"])
+    if not parsed.exists() or parsed.stat().st_size != view["bytes"]:
+        raise InterruptedRunError(
+            f"{parsed}: found no file of {view['bytes']} bytes, expected the one that events refer to: `overage bill` "
+            "makes it again"
+        )
+    return parsed
+
+
+def _read(path: Path) -> pl.DataFrame:
+    found = path.stat()
+    return _read_once(path, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=512)
+def _read_once(path: Path, *_: int) -> pl.DataFrame:
+    """Read a file of views, cached by its stamp: a month reads it several times, and it is only ever replaced."""
+    return pl.read_parquet(path, glob=False, hive_partitioning=False)

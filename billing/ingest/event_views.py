@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,8 @@ from billing.ingest.deduplication import FIRST
 from billing.ingest.manifest import ParsedVersion, measured_column, rounded, span
 from billing.ingest.measured_events import Measured, events_of_turn, is_measured, measured_by_turn
 from billing.ingest.parsed_rows import ALIAS_KIND, PARSED, with_details
+from billing.ingest.parsed_sources import rows_at
+from billing.ingest.small_files import SMALL
 from billing.ingest.validation import Rules
 from billing.model.calendar import first_day, month_of, months_after
 from billing.model.errors import InterruptedRunError
@@ -33,6 +35,10 @@ _LARGE: Final = 10_000
 _MOST_LEFT_OUT: Final = 100_000
 _LEFT_OUT_SHARE: Final = 4
 """A view leaves out one row of so many at most; they are held in memory."""
+_METADATA: Final = {
+    "table": "event_views",
+    "description": "Rows of parsed files that are events: all but those at the places that are left out.",
+}
 _PLACE: Final = "place in all files"
 _PATH: Final = "path of the parsed file"
 _READ: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -61,6 +67,8 @@ class View:
         As `measured_by_turn`, each with whether all the rows are measured.
     left_out
         Places of the other rows in the parsed file, sorted.
+    other_rows
+        Their row numbers.
     rows
         How many are left in.
     tallies
@@ -71,16 +79,13 @@ class View:
     month: str
     turns: Sequence[tuple[Sequence[Measured], bool]]
     left_out: pl.Series
+    other_rows: pl.Series
     rows: int
     tallies: Sequence[pl.DataFrame]
 
     def others(self) -> pl.DataFrame:
         """The rows that are left out, with `file` and `place`."""
-        rows = (
-            pl.scan_parquet(self.file.parsed, glob=False, hive_partitioning=False, row_index_name="place")
-            .filter(pl.col("place").is_in(self.left_out.implode()))
-            .collect()
-        )
+        rows = rows_at(self.file.parsed, self.left_out, self.other_rows)
         return with_details(rows).with_columns(file=pl.lit(self.file.name))
 
 
@@ -120,7 +125,8 @@ def view_of(file: ParsedVersion, valid: Callable[[Path], pl.Series], marks: pl.D
     marks
         REPEATS of the delivered file.
     """
-    if file.place.rows is not None:
+    # Whether a small file shares its parsed file depends on what comes with it: its events do not.
+    if file.place.rows is not None or file.bytes <= SMALL:
         return None
     are_valid = valid(file.parsed)
     if len(are_valid) < _LARGE:
@@ -145,7 +151,8 @@ class _Viewing:
     def view(self) -> View | None:
         parsed = pl.scan_parquet(self._file.parsed, glob=False, hive_partitioning=False).select(self._columns)
         start, month = 0, ""
-        left_out, tallies = [pl.Series(dtype=pl.UInt32)], []
+        left_out, numbers = [pl.Series("left_out", dtype=pl.UInt32)], [pl.Series("row", dtype=pl.Int64)]
+        tallies = []
         are_measured = [True] * len(self._turns)
         most = min(_MOST_LEFT_OUT, len(self._valid) // _LEFT_OUT_SHARE)
         for length in row_groups(self._file.parsed):
@@ -153,7 +160,9 @@ class _Viewing:
             counting = self._counting(rows, start)
             month = month or self._month(rows.filter(counting))
             counting &= self._in_month(rows, month)
-            left_out.append((~counting).arg_true() + start)
+            out = (~counting).arg_true()
+            left_out.append(out.rename("left_out") + start)
+            numbers.append(rows["row"].gather(out))
             if sum(map(len, left_out)) > most:
                 return None
             own = rows.filter(counting).with_columns(file=pl.lit(self._file.name))
@@ -163,11 +172,13 @@ class _Viewing:
                 for each, turn in zip(are_measured, self._turns, strict=True)
             ]
             start += length
-        out = pl.concat(left_out).rename("left_out")
+        out = pl.concat(left_out)
         rows_left = len(self._valid) - len(out)
+        if not rows_left:
+            return None
         tallies.append(pl.DataFrame({"file": [self._file.name], "rows": [rows_left], "counted": [rows_left]}))
         turns = list(zip(self._turns, are_measured, strict=True))
-        return View(self._file, month, turns, out, rows_left, tallies)
+        return View(self._file, month, turns, out, pl.concat(numbers), rows_left, tallies)
 
     def _counting(self, rows: pl.DataFrame, start: int) -> pl.Series:
         """Whether each row is valid and counts."""
@@ -219,8 +230,8 @@ def write_views(home: Home, day: date, views: Sequence[View], described: dict[st
     for month, rows in sorted(months.items()):
         path = view_path(home, month, day)
         frame = pl.DataFrame(rows, schema=_SCHEMA)
-        write_file(path, lambda scratch, frame=frame: frame.write_parquet(scratch, compression="zstd"))  # type: ignore[misc]
         written.append(path)
+        write_file(path, partial(frame.write_parquet, compression="zstd", metadata=_METADATA))
     return written
 
 

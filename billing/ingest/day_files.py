@@ -83,6 +83,11 @@ def is_read(home: Home, path: Path) -> bool:
     return home.buckets is None or part is None or home.buckets.overlaps(part)
 
 
+def may_be_split(known: int) -> bool:
+    """Whether the events of any day are of so many accounts that they are split, where so many are known."""
+    return known > _MANY_ACCOUNTS
+
+
 def are_split(rows: int, accounts: Callable[[int], pl.Series]) -> bool:
     """Whether the events of so many rows are split by account; `accounts` returns those of the first rows."""
     return rows >= _MANY_ROWS and accounts(_MANY_ROWS).n_unique() > _MANY_ACCOUNTS

@@ -12,7 +12,7 @@ import polars as pl
 from billing.ingest.aliases import ALIAS
 from billing.ingest.day_files import files_of_day, read_repeats, remove_others, write_by_month
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.event_views import View, are_copied, view_of, write_views
+from billing.ingest.event_views import Valid, View, are_copied, view_of, write_views
 from billing.ingest.manifest import (
     ParsedVersion,
     file_states,
@@ -41,10 +41,6 @@ Texts = Callable[[pl.DataFrame], pl.DataFrame]
 """Looks up the texts (file, row, text) of rows (file, row) that only other rows or the accounts make rejects."""
 
 
-Valid = Callable[[Path], pl.Series]
-"""Returns for each row of a parsed file whether it is valid, before duplicates are resolved."""
-
-
 def write_day(
     home: Home,
     *,
@@ -70,7 +66,7 @@ def write_day(
     states: dict[str, FileState] = {}
     marks = read_repeats(home, day)
     views: list[View] = []
-    may_view = not are_copied(files)
+    may_view = not are_copied(files, valid, rules)
 
     def counting_rows() -> Iterator[pl.DataFrame]:
         for together in read_together(files):

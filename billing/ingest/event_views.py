@@ -9,25 +9,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import lru_cache, partial
+from operator import and_
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from billing.ingest.day_files import are_split, month_folder
+from billing.ingest.day_files import are_split, may_be_split, month_folder
 from billing.ingest.deduplication import FIRST
-from billing.ingest.manifest import ParsedVersion, measured_column, rounded, span
+from billing.ingest.manifest import LONGEST_UNROUNDED, ParsedVersion, measured_column, rounded
 from billing.ingest.measured_events import Measured, events_of_turn, is_measured, measured_by_turn
 from billing.ingest.parsed_rows import ALIAS_KIND, PARSED, with_details
 from billing.ingest.parsed_sources import rows_at
 from billing.ingest.small_files import SMALL
 from billing.ingest.validation import Rules
 from billing.model.calendar import first_day, month_of, months_after
+from billing.model.columns import INSTANT
 from billing.model.errors import InterruptedRunError
 from billing.model.tables import EVENTS
 from billing.store.files import write_file
 from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
+
+Valid = Callable[[Path], pl.Series]
+"""Returns for each row of a parsed file whether it is valid, before duplicates are resolved."""
 
 _ENDING: Final = ".view.parquet"
 _LARGE: Final = 10_000
@@ -39,6 +44,9 @@ _METADATA: Final = {
     "table": "event_views",
     "description": "Rows of parsed files that are events: all but those at the places that are left out.",
 }
+_READ_TOGETHER: Final = 400_000
+_TIMES: Final = ("first_time", "last_time")
+_TIMES_OF: Final[dict[str, pl.DataType | type[pl.DataType]]] = {"file": pl.String, **dict.fromkeys(_TIMES, pl.Int64)}
 _PLACE: Final = "place in all files"
 _PATH: Final = "path of the parsed file"
 _READ: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -99,20 +107,21 @@ def is_view(path: Path) -> bool:
     return path.name.endswith(_ENDING)
 
 
-def are_copied(files: Sequence[ParsedVersion]) -> bool:
+def are_copied(files: Sequence[ParsedVersion], valid: Valid, rules: Rules) -> bool:
     """Whether the events of these files are split by account: then shards read their parts of copies."""
-    rows = {file.parsed: sum(row_groups(file.parsed)) for file in files if file.place.rows is None}
+    whole = [file.parsed for file in files if file.place.rows is None]
 
     def accounts(most: int) -> pl.Series:
-        found, left = [], most
-        for path, own in rows.items():
-            if left > 0:
-                scanned = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-                found.append(scanned.select("subject").head(left).collect()["subject"])
-            left -= own
-        return pl.concat(found)
+        found: list[pl.Series] = []
+        for path in whole:
+            if sum(map(len, found)) < most:
+                parsed = pl.scan_parquet(path, glob=False, hive_partitioning=False).select("subject").head(most)
+                subjects = parsed.collect()["subject"]
+                found.append(subjects.filter(valid(path).head(most)))
+        return pl.concat(found).head(most)
 
-    return are_split(sum(rows.values()), accounts)
+    rows = sum(sum(row_groups(path)) for path in whole)
+    return may_be_split(len(rules.accounts)) and are_split(rows, accounts)
 
 
 def view_of(file: ParsedVersion, valid: Callable[[Path], pl.Series], marks: pl.DataFrame, rules: Rules) -> View | None:
@@ -121,7 +130,7 @@ def view_of(file: ParsedVersion, valid: Callable[[Path], pl.Series], marks: pl.D
     Parameters
     ----------
     valid
-        Returns for each row of a parsed file whether it is valid, before duplicates are resolved.
+        Of the day.
     marks
         REPEATS of the delivered file.
     """
@@ -149,14 +158,12 @@ class _Viewing:
         self._turns = measured_by_turn(rules, columns)
 
     def view(self) -> View | None:
-        parsed = pl.scan_parquet(self._file.parsed, glob=False, hive_partitioning=False).select(self._columns)
-        start, month = 0, ""
         left_out, numbers = [pl.Series("left_out", dtype=pl.UInt32)], [pl.Series("row", dtype=pl.Int64)]
-        tallies = []
+        tallies: list[pl.DataFrame] = []
         are_measured = [True] * len(self._turns)
         most = min(_MOST_LEFT_OUT, len(self._valid) // _LEFT_OUT_SHARE)
-        for length in row_groups(self._file.parsed):
-            rows = parsed.slice(start, length).collect()
+        start, month = 0, ""
+        for rows in self._read_together():
             counting = self._counting(rows, start)
             month = month or self._month(rows.filter(counting))
             counting &= self._in_month(rows, month)
@@ -165,13 +172,8 @@ class _Viewing:
             numbers.append(rows["row"].gather(out))
             if sum(map(len, left_out)) > most:
                 return None
-            own = rows.filter(counting).with_columns(file=pl.lit(self._file.name))
-            tallies += [rounded(own, self._rules), span(own)]
-            are_measured = [
-                each and bool(own.select(is_measured(turn).all()).item())
-                for each, turn in zip(are_measured, self._turns, strict=True)
-            ]
-            start += length
+            start += len(rows)
+            tallies += self._tallies(rows, counting, are_measured)
         out = pl.concat(left_out)
         rows_left = len(self._valid) - len(out)
         if not rows_left:
@@ -179,6 +181,34 @@ class _Viewing:
         tallies.append(pl.DataFrame({"file": [self._file.name], "rows": [rows_left], "counted": [rows_left]}))
         turns = list(zip(self._turns, are_measured, strict=True))
         return View(self._file, month, turns, out, pl.concat(numbers), rows_left, tallies)
+
+    def _read_together(self) -> Iterator[pl.DataFrame]:
+        """The rows, some row groups at a time: slicing one costs a full read."""
+        parsed = pl.scan_parquet(self._file.parsed, glob=False, hive_partitioning=False).select(self._columns)
+        start, held = 0, 0
+        groups = row_groups(self._file.parsed)
+        for place, length in enumerate(groups, 1):
+            held += length
+            if held >= _READ_TOGETHER or place == len(groups):
+                yield parsed.slice(start, held).collect()
+                start, held = start + held, 0
+
+    def _tallies(self, rows: pl.DataFrame, counting: pl.Series, are_measured: list[bool]) -> Iterator[pl.DataFrame]:
+        """Tallies of the rows that count; notes the turns that do not measure all of them."""
+        counts, time = pl.lit(counting), pl.col("time").cast(INSTANT).to_physical()
+        values = self._columns[3:]
+        looked_at = rows.select(
+            pl.concat_list((is_measured(turn) | ~counts).all() for turn in self._turns).alias("measured"),
+            time.filter(counts).min().alias("first_time"),
+            time.filter(counts).max().alias("last_time"),
+            pl.max_horizontal(pl.lit(0), *(pl.col(name).str.len_bytes().max() for name in values)).alias("longest"),
+        ).row(0, named=True)
+        are_measured[:] = map(and_, are_measured, looked_at["measured"])
+        yield pl.DataFrame(
+            {"file": [self._file.name], **{name: [looked_at[name]] for name in _TIMES}}, schema=_TIMES_OF
+        )
+        if looked_at["longest"] > LONGEST_UNROUNDED:
+            yield rounded(rows.filter(counting).with_columns(file=pl.lit(self._file.name)), self._rules)
 
     def _counting(self, rows: pl.DataFrame, start: int) -> pl.Series:
         """Whether each row is valid and counts."""
@@ -240,8 +270,13 @@ def rows_in_view(path: Path) -> int:
     return int(_read(path)["rows"].sum())
 
 
-def scan_views(home: Home, paths: Sequence[Path]) -> list[pl.LazyFrame]:
+def scan_views(home: Home, paths: Sequence[Path], metrics: Sequence[str] | None = None) -> list[pl.LazyFrame]:
     """EVENTS behind the views of some files, those of parsed files that are read alike as one scan.
+
+    Parameters
+    ----------
+    metrics
+        Only the events of these.
 
     Raises
     ------
@@ -253,17 +288,37 @@ def scan_views(home: Home, paths: Sequence[Path]) -> list[pl.LazyFrame]:
         day = date.fromisoformat(path.name.removesuffix(_ENDING))
         for view in _read(path).iter_rows(named=True):
             alike.setdefault(view["measured"], []).append((day, view))
-    return [events for measured, views in alike.items() for events in _scan_alike(home, json.loads(measured), views)]
+    return [
+        events
+        for measured, views in alike.items()
+        for events in _scan_alike(home, _turns(json.loads(measured), metrics), views)
+    ]
+
+
+def _turns(
+    measured: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None
+) -> list[tuple[list[Measured], pl.Expr | None]]:
+    """The metrics by turn, and which rows they measure, where it is not all of them."""
+    found: list[tuple[list[Measured], pl.Expr | None]] = []
+    for turn in measured:
+        of_all = [Measured(**each | {"dimensions": tuple(each["dimensions"])}) for each in turn["metrics"]]
+        own = [each for each in of_all if metrics is None or each.metric in metrics]
+        if not turn["whole"]:
+            found.append((own, is_measured(own)))
+        elif len(own) < len(of_all):
+            # A filter by a column of the file spares decoding the other rows.
+            found.append((own, pl.col("type").is_in([each.event for each in own])))
+        else:
+            found.append((own, None))
+    return [(own, rows) for own, rows in found if own]
 
 
 def _scan_alike(
-    home: Home, measured: Sequence[Mapping[str, Any]], views: Sequence[tuple[date, Mapping[str, Any]]]
+    home: Home,
+    turns: Sequence[tuple[Sequence[Measured], pl.Expr | None]],
+    views: Sequence[tuple[date, Mapping[str, Any]]],
 ) -> Iterator[pl.LazyFrame]:
     """EVENTS of views with the same metrics, by turn."""
-    turns = [
-        ([Measured(**each | {"dimensions": tuple(each["dimensions"])}) for each in turn["metrics"]], turn["whole"])
-        for turn in measured
-    ]
     columns = {name for turn, _ in turns for each in turn for name in (each.column, *each.dimensions) if name}
     schema = {**_READ, **dict.fromkeys(sorted(columns), pl.String)}
     paths, left_out, start = [], [pl.Series(dtype=pl.UInt32)], 0
@@ -290,9 +345,8 @@ def _scan_alike(
         file=pl.col(_PATH).replace_strict(names, files, return_dtype=pl.String),
         delivery_day=pl.col(_PATH).replace_strict(names, days, return_dtype=pl.Date),
     )
-    for turn, is_whole in turns:
-        own = rows if is_whole else rows.filter(is_measured(turn))
-        yield events_of_turn(own, turn)
+    for turn, measured in turns:
+        yield events_of_turn(rows if measured is None else rows.filter(measured), turn)
 
 
 def _checked(home: Home, view: Mapping[str, Any]) -> Path:

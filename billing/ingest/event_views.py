@@ -338,7 +338,8 @@ def _scan_alike(
     )
     out = pl.concat(left_out)
     if len(out):
-        rows = rows.filter(~pl.col(_PLACE).is_in(out.implode()))
+        # A filter would look the places up anew for every batch of rows.
+        rows = rows.join(out.to_frame(_PLACE).lazy(), on=_PLACE, how="anti")
     names = [str(path) for path in paths]
     files, days = [view["file"] for _, view in views], [day for day, _ in views]
     rows = rows.with_columns(

@@ -45,6 +45,8 @@ _METADATA: Final = {
     "description": "Rows of parsed files that are events: all but those at the places that are left out.",
 }
 _READ_TOGETHER: Final = 400_000
+_SCANNED_TOGETHER: Final = 1_000_000_000
+"""Rows of one scan, which are numbered in 32 bits; many scans at once would hold much memory."""
 _TIMES: Final = ("first_time", "last_time")
 _TIMES_OF: Final[dict[str, pl.DataType | type[pl.DataType]]] = {"file": pl.String, **dict.fromkeys(_TIMES, pl.Int64)}
 _PLACE: Final = "place in all files"
@@ -283,14 +285,17 @@ def scan_views(home: Home, paths: Sequence[Path], metrics: Sequence[str] | None 
     InterruptedRunError
         When a parsed file is missing, or is another.
     """
-    alike: dict[str, list[tuple[date, dict[str, Any]]]] = {}
+    alike: dict[tuple[str, int], list[tuple[date, dict[str, Any]]]] = {}
+    rows: dict[str, int] = {}
     for path in paths:
         day = date.fromisoformat(path.name.removesuffix(_ENDING))
         for view in _read(path).iter_rows(named=True):
-            alike.setdefault(view["measured"], []).append((day, view))
+            before = rows.get(view["measured"], 0)
+            alike.setdefault((view["measured"], before // _SCANNED_TOGETHER), []).append((day, view))
+            rows[view["measured"]] = before + view["rows"] + len(view["left_out"])
     return [
         events
-        for measured, views in alike.items()
+        for (measured, _), views in alike.items()
         for events in _scan_alike(home, _turns(json.loads(measured), metrics), views)
     ]
 

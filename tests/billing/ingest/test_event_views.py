@@ -13,7 +13,13 @@ from polars.testing import assert_frame_equal
 
 from billing.ingest import event_views, events_digest, scan_event_parts, scan_events
 from billing.ingest.event_views import is_view
-from billing.ingest.events import accounts_of_events, event_files, scan_account_events, scan_delivered_events
+from billing.ingest.events import (
+    accounts_of_events,
+    event_files,
+    scan_account_events,
+    scan_delivered_events,
+    scan_event_files,
+)
 from billing.model.buckets import bucket_of, bucket_ranges
 from billing.model.errors import InterruptedRunError
 from billing.store.working_files import of_shard
@@ -138,6 +144,26 @@ def test_shards_and_accounts_read_their_own(pair: tuple[Business, Business]) -> 
     assert_frame_equal(parts, known, check_row_order=False)
     of_file = scan_delivered_events(home, date(2026, 1, 3), "b.csv").collect()
     assert_frame_equal(of_file, known.filter(pl.col("file") == "b.csv"), check_row_order=False)
+
+
+def test_rows_are_numbered_in_each_scan(pair: tuple[Business, Business], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_views, "_SCANNED_TOGETHER", 30)
+    compared(pair, delivered)
+
+
+def test_only_the_metrics_that_are_asked_for_are_read_of_views(pair: tuple[Business, Business]) -> None:
+    def also_counted(business: Business) -> None:
+        business.metrics = (*METRICS, metric("sends", "email.sent", None, measure="count"))
+
+    home = compared(pair, also_counted, delivered).home
+    known = scan_events(home, MONTHS).collect()
+    assert set(known["metric"]) == {"emails", "sends", *(each.name for each in METRICS)}
+    for names in (["leads"], ["sends"], ["emails", "leads"], ["emails", "sends"], []):
+        found = scan_events(home, MONTHS, metrics=names).collect()
+        own = pl.col("metric").is_in(names)
+        assert_frame_equal(found.filter(own), known.filter(own), check_row_order=False)
+        viewed = [path for path in event_files(home, MONTHS) if is_view(path)]
+        assert set(scan_event_files(home, viewed, names).collect()["metric"]) <= set(names)
 
 
 def test_a_filter_looks_at_no_row_that_is_left_out(pair: tuple[Business, Business]) -> None:

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +60,19 @@ metrics:
 packages:
 """
 
+OFFERS: Final = """\
+coupons:
+  - {name: welcome, title: Welcome offer, percent: "10", documents: 3}
+add_ons:
+  - name: support
+    title: Premium support
+    versions: [{effective_from: 2026-01-01, price: {monthly: "30.00"}, allowances: {emails: 5000}}]
+"""
+BY: Final = ", by: {region: data.region, model: data.model, kind: data.kind}"
+RULES: Final = ('{when: {region: eu, model: large, kind: bulk}, model: block, size: 100, price: "0.50"}',)
+"""What accounts with offers have beside packages: a coupon and an add-on each, and emails by three dimensions."""
+_DIMENSIONS: Final = {"region": ("eu", "us", "ap"), "model": ("large", "small"), "kind": ("bulk", "single")}
+
 TARIFFS: Final = pl.DataFrame(
     [
         ("starter", "emails", 15_000, 1_000, "3.00"),
@@ -99,17 +113,25 @@ def made_month(home: Path, events: int, accounts: int | None = None, seed: int =
     return month
 
 
-def make_month(home: Path, events: int, accounts: int | None = None, seed: int = 1, days: int = DAYS) -> Month:
-    """Write the landing folder of a business with so many events from January 2026 on, unless it stands there."""
+def make_month(
+    home: Path, events: int, accounts: int | None = None, seed: int = 1, days: int = DAYS, *, offers: bool = False
+) -> Month:
+    """Write the landing folder of a business with so many events from January 2026 on, unless it stands there.
+
+    Parameters
+    ----------
+    offers
+        Every account has a coupon and an add-on, and emails are counted by three dimensions.
+    """
     accounts = accounts or max(10, events // EVENTS_PER_ACCOUNT)
     month = Month(home, events, accounts, days)
     done = home / "made"
-    label = f"{events} {accounts} {seed}" + (f" {days}" if days != DAYS else "")
+    label = f"{events} {accounts} {seed}" + (f" {days}" if days != DAYS else "") + (" offers" if offers else "")
     if done.exists() and done.read_text() == label:
         return month
     home.joinpath("landing").mkdir(parents=True, exist_ok=True)
-    _write_business(home / "landing", accounts)
-    _write_usage(month, seed)
+    _write_business(home / "landing", accounts, offers=offers)
+    _write_usage(month, seed, offers=offers)
     done.write_text(label)
     return month
 
@@ -120,8 +142,15 @@ def account_names(accounts: int) -> pl.Series:
     return "acct-" + number
 
 
-def _write_business(landing: Path, accounts: int) -> None:
-    landing.joinpath("catalogue.yaml").write_text(CATALOGUE + _packages(), encoding="utf-8")
+def _catalogue(*, offers: bool) -> str:
+    if not offers:
+        return CATALOGUE + _packages(())
+    by_dimensions = CATALOGUE.replace("value: data.count}", f"value: data.count{BY}}}")
+    return by_dimensions.replace("packages:\n", f"{OFFERS}packages:\n") + _packages(RULES)
+
+
+def _write_business(landing: Path, accounts: int, *, offers: bool) -> None:
+    landing.joinpath("catalogue.yaml").write_text(_catalogue(offers=offers), encoding="utf-8")
     names = account_names(accounts)
     base = pl.DataFrame({"account_id": names, "number": range(accounts)})
     base.select(
@@ -147,11 +176,13 @@ def _write_business(landing: Path, accounts: int) -> None:
         package=pl.lit(pl.Series(PACKAGES)).gather(pl.col("number") % 3),
         term=pl.lit("monthly"),
         trial_days=pl.lit(0),
+        **({"coupon": pl.lit("welcome"), "add_ons": pl.struct(support=pl.lit(1))} if offers else {}),
     ).write_ndjson(landing / "requests.jsonl")
 
 
-def _packages() -> str:
+def _packages(rules: Sequence[str]) -> str:
     lines = []
+    by = f", by: [{', '.join(rules)}]" if rules else ""
     for rank, package in enumerate(PACKAGES, start=1):
         rows = {row["metric"]: row for row in TARIFFS.filter(package=package).to_dicts()}
         units = {"emails": 1, "bandwidth": 10**9, "leads": 1}
@@ -166,7 +197,8 @@ def _packages() -> str:
             f"        allowances: {{{allowances}}}",
             "        overage:",
             *(
-                f'          {name}: {{model: block, size: {row["block"] // units[name]}, price: "{row["price"]}"}}'
+                f'          {name}: {{model: block, size: {row["block"] // units[name]}, price: "{row["price"]}"'
+                f"{by if name == 'emails' else ''}}}"
                 for name, row in rows.items()
             ),
             "        auto_upgrade_on: []",
@@ -174,7 +206,7 @@ def _packages() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write_usage(month: Month, seed: int) -> None:
+def _write_usage(month: Month, seed: int, *, offers: bool) -> None:
     random = np.random.default_rng(seed)
     weights = np.cumsum(random.lognormal(0.0, 1.5, month.accounts))
     weights /= weights[-1]
@@ -195,7 +227,7 @@ def _write_usage(month: Month, seed: int) -> None:
         pieces = [happened.filter(moved != LATE), again, *waiting.pop(day, [])]
         folder = month.usage / f"{FIRST_INSTANT + np.timedelta64(day, 'D')}"[:-13]
         folder.mkdir(parents=True, exist_ok=True)
-        content = "".join(f"{line}\n" for line in _lines(pl.concat(pieces), names)).encode()
+        content = "".join(f"{line}\n" for line in _lines(pl.concat(pieces), names, offers=offers)).encode()
         (folder / "events.jsonl.gz").write_bytes(_gzipped(content))
 
 
@@ -230,7 +262,7 @@ def _events_of_day(random: Any, day: int, count: int, weights: Any) -> pl.DataFr
     )
 
 
-def _lines(rows: pl.DataFrame, names: pl.Series) -> pl.Series:
+def _lines(rows: pl.DataFrame, names: pl.Series, *, offers: bool) -> pl.Series:
     written = pl.lit(pl.Series(WRITTEN)).gather("written")
     digits = pl.col("digits").str
     identity = pl.concat_str(
@@ -262,7 +294,14 @@ def _lines(rows: pl.DataFrame, names: pl.Series) -> pl.Series:
     number = pl.when(written == "negative").then(-pl.col("value").abs()).otherwise("value").cast(pl.String)
     quote = pl.when(written == "number_as_text").then(pl.lit('"')).otherwise(pl.lit(""))
     data = pl.concat_str(
-        pl.lit('"data":{"'), pl.lit(pl.Series(MEMBERS)).gather("kind"), pl.lit('":'), quote, number, quote, pl.lit("}")
+        pl.lit('"data":{"'),
+        pl.lit(pl.Series(MEMBERS)).gather("kind"),
+        pl.lit('":'),
+        quote,
+        number,
+        quote,
+        _dimensions() if offers else pl.lit(""),
+        pl.lit("}"),
     )
     line = pl.concat_str(pl.lit("{"), head, pl.lit(","), data, pl.lit("}"))
     return rows.select(
@@ -274,6 +313,16 @@ def _lines(rows: pl.DataFrame, names: pl.Series) -> pl.Series:
     ).to_series()
 
 
+def _dimensions() -> pl.Expr:
+    """The members that tell emails apart, and nothing of other events."""
+    place = pl.col("account") + pl.col("value")
+    said = []
+    for name, values in _DIMENSIONS.items():
+        said += [pl.lit(f',"{name}":"'), pl.lit(pl.Series(values)).gather(place % len(values)), pl.lit('"')]
+        place //= len(values)
+    return pl.when(pl.col("kind") == 0).then(pl.concat_str(said)).otherwise(pl.lit(""))
+
+
 def _gzipped(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=buffer, mtime=0) as file:
@@ -282,5 +331,6 @@ def _gzipped(content: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    made = make_month(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    numbers = [int(each) for each in sys.argv[2:] if each != "offers"]
+    made = make_month(Path(sys.argv[1]), *numbers, offers="offers" in sys.argv)
     print(json.dumps({"events": made.events}))

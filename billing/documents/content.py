@@ -11,9 +11,10 @@ import polars as pl
 
 from billing.documents.content_lists import KEYS, PIECE
 from billing.documents.field_texts import day, money_text
-from billing.documents.tariffs import NO_PERCENTAGE
+from billing.documents.joined import joined
+from billing.documents.left_out import not_said
 from billing.documents.tax_currency import TAX_CURRENCY
-from billing.documents.titles import document_locale_name, language, package_title
+from billing.documents.titles import package_title, with_own_language
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.seller import Identifier
@@ -23,22 +24,6 @@ from billing.rules.prepaid_credits import is_prepayment
 
 TEMPLATE_VERSION: Final = "2"
 
-# Leave out nulls of members that most lines lack.
-_NOT_SAID: Final = (
-    ',"due_kind":null,"due_on":null',
-    ',"settles":null',
-    ',"part":null',
-    ',"bounds":null',
-    NO_PERCENTAGE,
-    ',"gives_back":null,"gives_back_on":null',
-    ',"taxed_as":null',
-    ',"rule":null',
-    ',"add_on":null',
-    ',"charge_id":null',
-    ',"coupon":null',
-    ',"applies_to_line":null',
-    ',"title":null',
-)
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
 _PDF: Final = "pdf"
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
@@ -64,10 +49,10 @@ def contents(
     parts
         Lists of the page, by the documents' keys; a missing list is empty on the page.
     """
-    frame = documents
+    frame = documents.drop("language", strict=False)
     for part in parts:
         on = [key for key in KEYS if key in part.columns]
-        frame = frame.join(part, on=on, how="left", maintain_order="left")
+        frame = joined(frame, part, on)
     missing: dict[str, pl.Expr] = {
         "usage": pl.lit([], pl.List(pl.Struct({}))),
         "changes": pl.lit([], pl.List(pl.Struct({}))),
@@ -80,41 +65,25 @@ def contents(
     frame = frame.with_columns(value.alias(name) for name, value in missing.items() if name not in frame.columns)
     cycles = CYCLES.empty() if cycles is None else cycles
     opening = pl.coalesce("opening_package", "closing_package")
-    frame = (
-        frame.drop("language", strict=False)
-        .join(accounts, on="account_id", how="left", maintain_order="left")
-        .join(
-            subscriptions.select("subscription_id", "started_on", "term"),
-            on="subscription_id",
-            how="left",
-            maintain_order="left",
-        )
-        .join(
-            cycles.select("subscription_id", "billing_date", "next_billing_date", "is_last"),
-            on=["subscription_id", "billing_date"],
-            how="left",
-            maintain_order="left",
-        )
-        .join(
-            packages.select("subscription_id", "billing_date", package=opening),
-            on=["subscription_id", "billing_date"],
-            how="left",
-            maintain_order="left",
-        )
-        .with_columns(
-            language=language(catalogue),
-            locale=document_locale_name(catalogue),
-            payment_days=pl.col("payment_days").fill_null(catalogue.policy.payment_days).cast(pl.Int16),
-        )
+    dates = ["subscription_id", "billing_date"]
+    for found, on in (
+        (accounts, ["account_id"]),
+        (subscriptions.select("subscription_id", "started_on", "term"), dates[:1]),
+        (cycles.select(*dates, "next_billing_date", "is_last"), dates),
+        (packages.select(*dates, package=opening), dates),
+    ):
+        frame = joined(frame, found, on)
+    frame = with_own_language(frame, catalogue).with_columns(
+        payment_days=pl.col("payment_days").fill_null(catalogue.policy.payment_days).cast(pl.Int16)
     )
-    text = pl.concat_str(pl.lit("{"), _page(catalogue), pl.lit("}"))
+    text = pl.concat_str(pl.lit("{"), pl.concat_str(_page(frame.schema, catalogue), separator=","), pl.lit("}"))
     written = [piece.select(*KEYS, "payment_days", content=text) for piece in frame.iter_slices(PIECE)]
     return pl.concat([frame.clear().select(*KEYS, "payment_days", content=pl.lit("")), *written])
 
 
-def _page(catalogue: Catalogue) -> pl.Expr:
-    """All members of a page's JSON object, in their order."""
-    return pl.concat_str(
+def _page(schema: pl.Schema, catalogue: Catalogue) -> list[pl.Expr]:
+    """All members of a page's JSON object, in their order; `schema` is that of the documents with their lists."""
+    return [
         _members(
             number=pl.lit(None, pl.String),
             issued_on=pl.lit(None, pl.String),
@@ -151,13 +120,13 @@ def _page(catalogue: Catalogue) -> pl.Expr:
                 next_billing_date=pl.when(pl.col("is_last").eq_missing(other=False)).then(day("next_billing_date")),
             )
         ),
-        _without(_NOT_SAID, _members(lines=pl.col("lines"))),
+        _without(not_said(schema["lines"]), _members(lines=pl.col("lines"))),
         _members(
             usage=pl.col("usage").fill_null([]),
             changes=pl.col("changes").fill_null([]),
             comparison=pl.col("comparison"),
         ),
-        _without(_NOT_SAID, _members(taxes=pl.col("taxes").fill_null([]))),
+        _without(not_said(schema["taxes"]), _members(taxes=pl.col("taxes").fill_null([]))),
         _members(
             tax_currency=pl.col("tax_currency"),
             net=money_text("net", catalogue),
@@ -167,8 +136,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             due=money_text("due", catalogue),
             notes=pl.lit([], pl.List(pl.String)),
         ),
-        separator=",",
-    )
+    ]
 
 
 def _resources(catalogue: Catalogue) -> pl.Expr:

@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.field_texts import day, decimals_of, metric_text, money_text, plain, plain_text, price_text
+from billing.documents.left_out import grouped
 from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
 from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue
@@ -31,6 +32,9 @@ _BILLED: Final = pl.Struct(
         "description": pl.String,
     }
 )
+COMPARED_DOCUMENT: Final = ("number", "kind", "account_id", "billing_date", "issued_on", "currency", "tax", "total")
+COMPARED_LINE: Final = ("number", "kind", "metric", "amount")
+"""Columns of issued documents and lines that a bill is compared with."""
 SETTLES: Final = pl.Struct(
     {
         "due": pl.String,
@@ -185,38 +189,38 @@ def _with_own_category(lines: pl.DataFrame, taxes: pl.DataFrame) -> pl.DataFrame
 def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     is_settlement = pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND])
     due_kind = pl.when(pl.col("kind") == LineKind.REFUND).then(refunded_kind()).otherwise("due_kind")
-    entry = pl.struct(
-        line="line",
-        kind="kind",
-        due_kind=pl.when(is_settlement).then(due_kind),
-        due_on=pl.when(is_settlement).then(day("due_on")),
-        metric="metric",
-        rule="rule",
-        add_on="add_on",
-        charge_id="charge_id",
-        coupon="coupon",
-        applies_to_line="applies_to_line",
-        title=offer_title(catalogue),
-        metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
-        unit=metric_text("metric", catalogue, "unit"),
-        unit_code=metric_text("metric", catalogue, "unit_code"),
-        decimals=decimals_of(pl.col("metric"), catalogue),
-        package="package",
-        package_title=package_title("package", catalogue),
-        cycle_start=day("cycle_start"),
-        cycle_end=day("cycle_end"),
-        quantity=plain("quantity"),
-        allowance=plain("allowance"),
-        excess=plain("excess"),
-        billed_units=plain("billed_units"),
-        unit_price=plain("unit_price"),
-        amount=money_text("amount", catalogue),
-        description="description",
-        tax_category="tax_category",
-        tax_rate="tax_rate",
-        tariff="tariff",
-        settles="settles",
-        part=pl.when(pl.col("whole_fee").is_not_null()).then(
+    entry = {
+        "line": pl.col("line"),
+        "kind": pl.col("kind"),
+        "due_kind": pl.when(is_settlement).then(due_kind),
+        "due_on": pl.when(is_settlement).then(day("due_on")),
+        "metric": pl.col("metric"),
+        "rule": pl.col("rule"),
+        "add_on": pl.col("add_on"),
+        "charge_id": pl.col("charge_id"),
+        "coupon": pl.col("coupon"),
+        "applies_to_line": pl.col("applies_to_line"),
+        "title": offer_title(catalogue),
+        "metric_title": with_rule_words(metric_title("metric", catalogue), catalogue),
+        "unit": metric_text("metric", catalogue, "unit"),
+        "unit_code": metric_text("metric", catalogue, "unit_code"),
+        "decimals": decimals_of(pl.col("metric"), catalogue),
+        "package": pl.col("package"),
+        "package_title": package_title("package", catalogue),
+        "cycle_start": day("cycle_start"),
+        "cycle_end": day("cycle_end"),
+        "quantity": plain("quantity"),
+        "allowance": plain("allowance"),
+        "excess": plain("excess"),
+        "billed_units": plain("billed_units"),
+        "unit_price": plain("unit_price"),
+        "amount": money_text("amount", catalogue),
+        "description": pl.col("description"),
+        "tax_category": pl.col("tax_category"),
+        "tax_rate": pl.col("tax_rate"),
+        "tariff": pl.col("tariff"),
+        "settles": pl.col("settles"),
+        "part": pl.when(pl.col("whole_fee").is_not_null()).then(
             pl.struct(
                 fee=price_text("whole_fee", catalogue),
                 replaced=price_text("replaced_fee", catalogue),
@@ -224,11 +228,11 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
                 parts=pl.col("fee_parts").cast(pl.String),
             )
         ),
-        bounds="bounds",
-        gives_back="gives_back",
-        gives_back_on=day("gives_back_on"),
-    )
-    return lines.group_by(KEYS, maintain_order=True).agg(lines=entry)
+        "bounds": pl.col("bounds"),
+        "gives_back": pl.col("gives_back"),
+        "gives_back_on": day("gives_back_on"),
+    }
+    return grouped(lines, KEYS, "lines", entry)
 
 
 def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -276,20 +280,17 @@ def tax_list(
     """The taxes of documents, as `joined_taxes`."""
     names = tax_names(tax_rates)
     taxes = with_language(taxes, accounts, catalogue, always=True) if names else taxes
-    entry = pl.struct(
-        name=tax_name(names),
-        country="country",
-        region="region",
-        rate=plain("rate"),
-        taxable=money_text("taxable", catalogue),
-        amount=money_text("amount", catalogue),
-        reason="reason",
-        taxed_as="taxed_as",
-        category="category",
-        exemption_reason="exemption_reason",
-        exemption_code="exemption_code",
-    )
-    return taxes.group_by(KEYS, maintain_order=True).agg(taxes=entry)
+    of_rate = ("reason", "taxed_as", "category", "exemption_reason", "exemption_code")
+    entry = {
+        "name": tax_name(names),
+        "country": pl.col("country"),
+        "region": pl.col("region"),
+        "rate": plain("rate"),
+        "taxable": money_text("taxable", catalogue),
+        "amount": money_text("amount", catalogue),
+        **{name: pl.col(name) for name in of_rate},
+    }
+    return grouped(taxes, KEYS, "taxes", entry)
 
 
 def comparison(
@@ -302,6 +303,11 @@ def comparison(
     """Comparison with the account's previous document: answers "why is it higher this month?" (rule 23).
 
     `previous_date` is the day that the previous document bears.
+
+    Parameters
+    ----------
+    issued_documents, issued_lines
+        COMPARED_DOCUMENT and COMPARED_LINE of earlier ones.
     """
     earlier = (
         issued_documents.filter(pl.col("kind") == DocumentKind.INVOICE)

@@ -79,7 +79,7 @@ class Issued:
     closed
         subscription_id, billing_date: of all months up to this one.
     documents, lines
-        Documents (without status) and lines of this month and the month before.
+        COMPARED_DOCUMENT and COMPARED_LINE of this month and the month before.
     taxes
         As `running_taxes`, of the documents whose billing is given back.
     given_back
@@ -158,10 +158,13 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
     whole: dict[str, Any] = dict(vars(inputs))
     whole_too: dict[str, Any] = dict(vars(issued))
     del inputs, issued
-    divided = {name: _Divided(whole.pop(name), where) for name, where in by_range.items()}
-    divided_too = {name: _Divided(whole_too.pop(name), where) for name, where in by_range_too.items()}
+    divided = {name: _Divided(whole.pop(name), where, ranges) for name, where in by_range.items()}
+    held: HeldAddOns | None = whole.pop("held")
+    holdings = None if held is None else _Divided(held.holdings, of_subscriptions, ranges)
+    divided_too = {name: _Divided(whole_too.pop(name), where, ranges) for name, where in by_range_too.items()}
     for batch in range(ranges):
-        part = ToDraft(**whole | {name: frame.of(batch) for name, frame in divided.items()})
+        own = None if held is None or holdings is None else replace(held, holdings=holdings.of(batch))
+        part = ToDraft(**whole | {name: frame.of(batch) for name, frame in divided.items()}, held=own)
         known = Issued(**whole_too | {name: frame.of(batch) for name, frame in divided_too.items()})
         yield draft_month(month, part, known, catalogue)
 
@@ -169,15 +172,18 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
 class _Divided:
     """A frame sorted by the batch of its rows, in each batch in its own order."""
 
-    def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
+    def __init__(self, frame: pl.DataFrame, places: pl.DataFrame, ranges: int) -> None:
         """Divide `frame` by `places`: a key of the frame and its range."""
         key = places.columns[0]
-        rows = frame.select(key).with_row_index("place").join(places, on=key).sort("range", "place")
-        self._rows = frame[rows["place"]]
-        self._range = rows["range"]
+        rows = frame.select(key).with_row_index("place").join(places, on=key, maintain_order="left")
+        rows = rows if rows["range"].is_sorted() else rows.sort("range", maintain_order=True)
+        # Copy no frame that is in this order: most are, where all are billed on one date.
+        is_divided = rows["place"].equals(pl.int_range(frame.height, eager=True))
+        self._rows = frame if is_divided else frame[rows["place"]]
+        self._ends = rows["range"].search_sorted(pl.Series(range(1, ranges)), "left").to_list()
 
     def of(self, batch: int) -> pl.DataFrame:
-        first, until = (self._range.search_sorted(each, "left") for each in (batch, batch + 1))
+        first, until = [0, *self._ends, self._rows.height][batch : batch + 2]
         return self._rows[first:until]
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.change_list import with_upgrades_at_once
+from billing.documents.content_lists import COMPARED_DOCUMENT, COMPARED_LINE
 from billing.documents.credit_notes import refund_notes
 from billing.documents.drafts import (
     BY_SUBSCRIPTION,
@@ -260,10 +261,11 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows, credi
 
 def issued_so_far(business: Business, month: str, rows: IssuedRows, given_back: pl.Series) -> Issued:
     register, before = business.register, months_after(month, -1)
+    documents, lines = (list(of) for of in (COMPARED_DOCUMENT, COMPARED_LINE))
     return Issued(
         closed=register.closed_dates().select("subscription_id", "billing_date"),
-        documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
-        lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
+        documents=pl.concat([register.documents([before], columns=documents), rows.documents.select(documents)]),
+        lines=pl.concat([register.lines([before], columns=lines), rows.lines.select(lines)]),
         taxes=taxes_left(business, given_back),
         given_back=register.days_of(given_back.drop_nulls().unique().sort().to_list()),
         passed=register.passed_dates(month),

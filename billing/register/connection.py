@@ -269,16 +269,20 @@ class Connection:
             dates_are_text = connection.dialect.name == "sqlite"
             dates = [name for name, dtype in schema.items() if dtype == pl.Date] if dates_are_text else []
             driver_types = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
+            truths = [name for name, dtype in schema.items() if dtype == pl.Boolean] if dates_are_text else []
+            driver_types |= dict.fromkeys(truths, pl.Int64)
             cursor: Any = connection.execute(query).cursor
             # Fetch in chunks: rows as objects take several times the memory of columns.
             parts = [
-                pl.DataFrame(rows, schema=driver_types, orient="row")
+                pl.DataFrame(dict(zip(driver_types, zip(*rows, strict=True), strict=True)), schema=driver_types)
                 for rows in iter(partial(cursor.fetchmany, _BULK), [])
             ]
         if not parts:
             return pl.DataFrame(schema=schema)
         frame = parts[0] if len(parts) == 1 else pl.concat(parts, rechunk=True)
-        return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")) if dates else frame
+        if not dates and not truths:
+            return frame
+        return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d"), pl.col(truths).cast(pl.Boolean))
 
 
 def _set_in_session(connection: sa.Connection, settings: Mapping[str, str]) -> None:

@@ -97,19 +97,25 @@ NOTHING: Final = IssuedRows(
 class IssuedDocuments(Connection):
     """Documents with their lines and taxes, as they were issued."""
 
-    def documents(self, months: Sequence[str] | None = None, number: str | None = None) -> pl.DataFrame:
+    def documents(
+        self,
+        months: Sequence[str] | None = None,
+        number: str | None = None,
+        columns: Sequence[str] = tuple(DOCUMENT_SCHEMA),
+    ) -> pl.DataFrame:
         """Issued documents without their content: the table DOCUMENTS less `status`, sorted by number.
 
-        All of them, or those of some billing months, or the one with a number.
+        All of them, or those of some billing months, or the one with a number; all columns, or some.
         """
-        columns = [_DERIVED[name] if name in _DERIVED else stored.documents.c[name] for name in DOCUMENT_SCHEMA]
-        query = sa.select(*columns).order_by(stored.documents.c.number)
+        schema = {name: DOCUMENT_SCHEMA[name] for name in columns}
+        query = sa.select(*(_DERIVED[name] if name in _DERIVED else stored.documents.c[name] for name in schema))
+        query = query.order_by(stored.documents.c.number)
         query = query.where(*self._own(stored.documents))
         if months is not None:
             query = query.where(stored.documents.c.billing_month.in_(months))
         if number is not None:
             query = query.where(stored.documents.c.number == number)
-        return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers(*DOCUMENT_MONEY))
+        return self._frame(query, schema).with_columns(from_integers(*(n for n in DOCUMENT_MONEY if n in schema)))
 
     def has_issued_in_another(self, currency: str) -> bool:
         """Whether a document was issued in another currency than this one."""
@@ -132,13 +138,19 @@ class IssuedDocuments(Connection):
         found = [self._frame(query.where(document.number.in_(some)), schema) for some in portions(numbers)]
         return pl.concat([pl.DataFrame(schema=schema), *found]).sort("number")
 
-    def lines(self, months: Sequence[str] | None = None, numbers: Sequence[str] | None = None) -> pl.DataFrame:
+    def lines(
+        self,
+        months: Sequence[str] | None = None,
+        numbers: Sequence[str] | None = None,
+        columns: Sequence[str] = (*LINES.column_names, *OF_THE_DUE),
+    ) -> pl.DataFrame:
         """Lines of issued documents: the table LINES with OF_THE_DUE, sorted by number and line.
 
-        All of them, or those of some billing months, or of some numbers.
+        All of them, or those of some billing months, or of some numbers; all columns, or some.
         """
-        schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
-        schema |= OF_THE_DUE
+        schema: dict[str, Any] = {
+            name: OF_THE_DUE[name] if name in OF_THE_DUE else raw_type(name, LINES.schema) for name in columns
+        }
         query = sa.select(*(stored.lines.c[name] for name in schema)).order_by(
             stored.lines.c.number, stored.lines.c.line
         )
@@ -146,8 +158,8 @@ class IssuedDocuments(Connection):
             query = self._of_months(query, stored.lines, months)
         if numbers is not None:
             query = query.where(stored.lines.c.number.in_(numbers))
-        frame = self._frame(query, schema).with_columns(from_integers("amount"))
-        return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names)
+        frame = self._frame(query, schema).with_columns(from_integers(*(n for n in ("amount",) if n in schema)))
+        return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in schema if name not in OF_THE_DUE)
 
     def taxes(self, months: Sequence[str] | None = None) -> pl.DataFrame:
         """Taxes of issued documents: the table TAXES, sorted."""

@@ -213,7 +213,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
         """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
         numbers = NumbersInOrder(connection, issue.numbering, issue.as_of)
         parts = [
-            [RowsInOrder(rows, _IN_ORDER) for rows in (part.drafts, part.lines, part.taxes)] for part in issue.parts
+            [RowsInOrder(rows, _IN_ORDER, _BULK // len(issue.parts)) for rows in (part.drafts, part.lines, part.taxes)]
+            for part in issue.parts
         ]
         given: list[list[pl.DataFrame]] = [[pl.DataFrame(schema=GIVEN)] for _ in parts]
         for end in ends_of_batches([drafts for drafts, _, _ in parts], _BULK):

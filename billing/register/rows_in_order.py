@@ -8,13 +8,15 @@ import polars as pl
 Key = tuple[Any, ...]
 
 _READ_TOGETHER: Final = 1_000
+"""At least so many rows are read at once."""
 
 
 class RowsInOrder:
     """Reads once a table that is sorted by columns of which none is null."""
 
-    def __init__(self, rows: pl.LazyFrame, key: Sequence[str]) -> None:
-        self._batches = rows.collect_batches(chunk_size=_READ_TOGETHER, maintain_order=True, lazy=True)
+    def __init__(self, rows: pl.LazyFrame, key: Sequence[str], together: int = _READ_TOGETHER) -> None:
+        together = max(together, _READ_TOGETHER)
+        self._batches = rows.collect_batches(chunk_size=together, maintain_order=True, lazy=True)
         self._key = list(key)
         self._held = rows.collect_schema().to_frame()
 
@@ -28,6 +30,9 @@ class RowsInOrder:
         """The rows up to a key that were not returned yet."""
         while ((last := self._last()) is None or last <= key) and self._read():
             pass
+        if last is None or last <= key:
+            found, self._held = self._held, self._held.clear()
+            return found
         count = self._held.select(_is_through(self._key, key).sum()).item()
         found, self._held = self._held[:count], self._held[count:]
         return found
@@ -35,7 +40,7 @@ class RowsInOrder:
     def _read(self) -> bool:
         following = next(self._batches, None)
         if following is not None:
-            self._held = pl.concat([self._held, following])
+            self._held = pl.concat([self._held, following]) if self._held.height else following
         return following is not None
 
     def _last(self) -> Key | None:

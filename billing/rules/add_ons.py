@@ -116,13 +116,14 @@ def add_on_holdings(changes: pl.DataFrame) -> pl.DataFrame:
         ADD_ONS of all months up to one. What came with a subscription is held from its start on: a subscription that
         moved in has had it in the cycle before.
     """
-    key = [pl.col(name) for name in _ONE]
+    # Sorted by subscription and add-on: what follows of the same is the next row.
+    follows = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in _ONE)
     ordered = changes.with_columns(since=pl.when("is_given").then(pl.lit(_WHOLE_TIME)).otherwise("effective_on")).sort(
         *_ONE, "billing_date"
     )
     # A lower quantity that waits for the end of a term is void when another one is decided before (rule 18).
-    replaced = (pl.col("billing_date").shift(-1).over(key) <= pl.col("effective_on")).fill_null(value=False)
-    held = ordered.filter(~replaced).with_columns(until=pl.col("since").shift(-1).over(key))
+    replaced = (follows & (pl.col("billing_date").shift(-1) <= pl.col("effective_on"))).fill_null(value=False)
+    held = ordered.filter(~replaced).with_columns(until=pl.when(follows).then(pl.col("since").shift(-1)))
     return held.filter(pl.col("quantity") > 0).select(HELD_SCHEMA.names()).sort(*_ONE, "since")
 
 

@@ -921,7 +921,7 @@ class Oracle:
             and (one.no_hold_fee_from is None or day < one.no_hold_fee_from)
         ):
             amount = half_up(Fraction(self.policy["hold_fee"]), self.minor)
-            package = cycle.opening or cycle.closing
+            package = cycle.opening or cycle.closing or one.package
             yield Line("hold_fee", None, package, day, following, None, amount, day, "hold_fee")
         if k:
             yield from self.overages(one, cycle)

@@ -15,6 +15,8 @@ PAIRS: Final = {1_000_000: 5, 10_000_000: 5, 50_000_000: 3}
 """How often Overage and DuckDB take turns, by number of events."""
 
 OTHERS: Final = ("pandas", "sqlite", "postgresql")
+PEERS: Final = ("duckdb", *OTHERS)
+
 OTHERS_UP_TO: Final = 10_000_000
 """The slow ones take part once, up to so many events."""
 
@@ -25,6 +27,7 @@ def compare(arguments: Sequence[str]) -> int:
     parser.add_argument("--events", type=int, action="append", help="a size; default: 1, 10 and 50 million")
     parser.add_argument("--pairs", type=int, help="pairs at each size; default: 5, at 50 million 3")
     parser.add_argument("--folder", type=Path, help="where made-up months are kept; default: a temporary folder")
+    parser.add_argument("--peers", nargs="+", choices=("duckdb", *OTHERS), help="the peers; default: all")
     given = parser.parse_args(arguments)
     agreed = True
     with tempfile.TemporaryDirectory(prefix="overage-benchmark-") as scratch:
@@ -32,17 +35,18 @@ def compare(arguments: Sequence[str]) -> int:
             home = (given.folder or Path(scratch)) / f"{events // 1_000_000}m"
             print(f"making {events:,} events ...", flush=True)
             month = made_month(home, events)
-            result = _compared(month, given.pairs or PAIRS.get(events, 3), Path(scratch))
+            result = _compared(month, given.pairs or PAIRS.get(events, 3), Path(scratch), given.peers or PEERS)
             agreed = agreed and result["agreed"]
             write_result(f"logs_to_money_{events // 1_000_000}m", result)
             print(table(result), flush=True)
     return 0 if agreed else 1
 
 
-def _compared(month: Month, pairs: int, scratch: Path) -> dict[str, Any]:
-    turns = [name for _ in range(pairs) for name in ("overage", "duckdb")]
+def _compared(month: Month, pairs: int, scratch: Path, peers: Sequence[str]) -> dict[str, Any]:
+    in_turns = ["overage", *(name for name in PEERS[:1] if name in peers)]
+    turns = in_turns * pairs
     if month.events <= OTHERS_UP_TO:
-        turns += [name for name in OTHERS if name != "postgresql" or PROGRAMS]
+        turns += [name for name in OTHERS if name in peers and (name != "postgresql" or PROGRAMS)]
     runs: dict[str, list[Cost]] = {}
     answers: dict[str, dict[str, Any]] = {}
     agreed = True

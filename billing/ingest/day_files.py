@@ -5,7 +5,7 @@ accounts are split by buckets when they are written, always into the same parts:
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -83,6 +83,16 @@ def is_read(home: Home, path: Path) -> bool:
     return home.buckets is None or part is None or home.buckets.overlaps(part)
 
 
+def may_be_split(known: int) -> bool:
+    """Whether the events of any day are of so many accounts that they are split, where so many are known."""
+    return known > _MANY_ACCOUNTS
+
+
+def are_split(rows: int, accounts: Callable[[int], pl.Series]) -> bool:
+    """Whether the events of so many rows are split by account; `accounts` returns those of the first rows."""
+    return rows >= _MANY_ROWS and accounts(_MANY_ROWS).n_unique() > _MANY_ACCOUNTS
+
+
 def read_repeats(home: Home, day: date) -> pl.DataFrame:
     """REPEATS of a delivery day, of all months of its events."""
     found = [read_frame(path, REPEATS) for path in files_of_day(home, REPEATS, day)]
@@ -90,7 +100,7 @@ def read_repeats(home: Home, day: date) -> pl.DataFrame:
 
 
 def write_by_month(home: Home, table: Table, day: date, frames: Iterable[pl.DataFrame], rules: Rules) -> list[Path]:
-    """Write a day's rows by month, and remove the files of months and parts without rows.
+    """Write a day's rows by month, and return the files; see `remove_others`.
 
     All frames together are sorted by the table's key. Of each month some row groups are held in memory.
     """
@@ -101,11 +111,14 @@ def write_by_month(home: Home, table: Table, day: date, frames: Iterable[pl.Data
                 if month not in months:
                     months[month] = _MonthOfDay(home, table, month, day, files)
                 months[month].add(part)
-        written = [path for month in sorted(months) for path in months[month].close()]
+        return [path for month in sorted(months) for path in months[month].close()]
+
+
+def remove_others(home: Home, table: Table, day: date, written: Sequence[Path]) -> None:
+    """Remove the files of a day that were not written: of months and parts without rows."""
     for path in files_of_day(home, table, day):
         if path not in written:
             remove_file(path)
-    return written
 
 
 class _MonthOfDay:
@@ -142,8 +155,8 @@ class _MonthOfDay:
         return [file.path for file in self._parts.values()]
 
     def _decide(self) -> None:
-        first = pl.concat(self._held)[:_MANY_ROWS]
-        self._is_split = self._table is EVENTS and first["account_id"].n_unique() > _MANY_ACCOUNTS
+        accounts = pl.concat(rows["account_id"] for rows in self._held)
+        self._is_split = self._table is EVENTS and are_split(self._rows, accounts.head)
         if self._is_split:
             self._at_once = _SPLIT_TOGETHER
 

@@ -1,6 +1,6 @@
 """The lake files of one delivery day: events by month, rejects, repeats and the manifest."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -10,11 +10,11 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.aliases import ALIAS
-from billing.ingest.day_files import files_of_day, read_repeats, write_by_month
+from billing.ingest.day_files import files_of_day, read_repeats, remove_others, write_by_month
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
+from billing.ingest.event_views import Valid, View, are_copied, view_of, write_views
 from billing.ingest.manifest import (
     ParsedVersion,
-    dimension_columns,
     file_states,
     manifest,
     measured_column,
@@ -22,13 +22,13 @@ from billing.ingest.manifest import (
     span,
     tally,
 )
+from billing.ingest.measured_events import events_of
 from billing.ingest.metric_members import FLAT_VALUE, required_members
 from billing.ingest.parsed_rows import IGNORED, PARSED, with_details
 from billing.ingest.required_columns import IMPOSSIBLE_VALUE, OF_A_WHOLE_FILE, PLAIN_DECIMAL, shown
 from billing.ingest.state import DayState, FileState
 from billing.ingest.validation import Rules
 from billing.model.card_numbers import mask_card_number_column
-from billing.model.catalogue import Metric
 from billing.model.columns import BASE_QUANTITY, QUANTITY, Table
 from billing.model.tables import EVENTS, INGEST, REJECTS
 from billing.store.files import file_hash, remove_file
@@ -39,10 +39,6 @@ from billing.store.parquet_writer import row_groups
 _HELD_TOGETHER: Final = 100_000
 Texts = Callable[[pl.DataFrame], pl.DataFrame]
 """Looks up the texts (file, row, text) of rows (file, row) that only other rows or the accounts make rejects."""
-
-
-Valid = Callable[[Path], pl.Series]
-"""Returns for each row of a parsed file whether it is valid, before duplicates are resolved."""
 
 
 def write_day(
@@ -69,6 +65,8 @@ def write_day(
     rejects = []
     states: dict[str, FileState] = {}
     marks = read_repeats(home, day)
+    views: list[View] = []
+    may_view = not are_copied(files, valid, rules)
 
     def counting_rows() -> Iterator[pl.DataFrame]:
         for together in read_together(files):
@@ -76,11 +74,20 @@ def write_day(
             marked = marks.filter(pl.col("file").is_in(names))
             tallies = [tally(marked.filter(pl.col("mark") == DUPLICATE), "duplicates", names)]
             events = []
-            for rows, are_valid in _read_chunks(together, valid, rules):
+            view = view_of(together[0], valid, marked, rules) if may_view else None
+            if view is None:
+                chunks = _read_chunks(together, valid, rules)
+            else:
+                views.append(view)
+                tallies += view.tallies
+                # What counts first is in the view, and what does not is among the others.
+                marked = marked.filter(pl.col("mark") != FIRST)
+                chunks = _others(view, valid, rules)
+            for rows, are_valid in chunks:
                 counting, aside, _ = _split_by_outcome(rows, are_valid, marked, rules, day)
                 ignored = aside.filter(pl.col("reason") == IGNORED)
                 rejected = aside.filter(pl.col("reason") != IGNORED) if len(ignored) else aside
-                events.append(_events(counting, day, rules))
+                events.append(events_of(counting, day, rules))
                 if len(names) == 1:
                     yield events.pop()
                 rejects.append(_rejects(rejected, day, rules, texts))
@@ -94,11 +101,20 @@ def write_day(
             states.update(file_states(together, tallies, day))
 
     outputs = write_by_month(home, EVENTS, day, counting_rows(), rules)
+    described = _described(home, [view.file.parsed for view in views])
+    outputs += write_views(home, day, views, described)
+    remove_others(home, EVENTS, day, outputs)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
     outputs += files_of_day(home, REPEATS, day)
     # Write the manifest last: it lists the versions that the other files were made from.
     outputs += _write_or_remove(home.delivery(INGEST, day), manifest(day, states), INGEST)
-    return DayState(files=states, outputs=_described(home, outputs))
+    return DayState(files=states, outputs=described | _described(home, outputs))
+
+
+def _others(view: View, valid: Valid, rules: Rules) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """As `_read_chunks`, of the rows that a view leaves out."""
+    rows = view.others()
+    yield rules.with_accounts(rows.drop("place")), valid(view.file.parsed).gather(rows["place"])
 
 
 def with_repeats(home: Home, day: date, before: DayState) -> DayState:
@@ -198,56 +214,6 @@ def _marked_rows(rows: pl.DataFrame, marks: pl.DataFrame) -> tuple[pl.Series, pl
     key = ["file", "row"]
     found = rows.select(key).with_row_index("place").join(marks.select(*key, "mark"), on=key)
     return found["place"], found["mark"]
-
-
-def _events(rows: pl.DataFrame, day: date, rules: Rules) -> pl.DataFrame:
-    """EVENTS of the counted rows: one per metric of the row's type; sorted by EVENTS.key."""
-    metrics: dict[str, list[Metric]] = {}
-    for metric in rules.metrics:
-        metrics.setdefault(metric.event, []).append(metric)
-    most = max(map(len, metrics.values()), default=0)
-    # Take the metrics of a type in turn: most types have one.
-    found = [
-        _events_of_metrics(rows, day, {event: own[turn] for event, own in metrics.items() if turn < len(own)})
-        for turn in range(most)
-    ]
-    return found[0] if most == 1 else pl.concat([EVENTS.empty(), *found]).sort(EVENTS.key)
-
-
-def _events_of_metrics(rows: pl.DataFrame, day: date, metrics: Mapping[str, Metric]) -> pl.DataFrame:
-    """EVENTS of the counted rows, each measured by the one metric of its type; in the order of the rows."""
-    nothing = pl.lit(None, pl.String)
-    value, member, measured = nothing, nothing, pl.lit(False)
-    dimensions = pl.lit(None, EVENTS.schema["dimensions"])
-    for event, metric in metrics.items():
-        column, of_type = measured_column(metric, rows.columns), pl.col("type") == event
-        if column is not None:
-            # A file archived before the metric was added holds no value for it.
-            measured |= of_type & pl.col(column).is_not_null()
-            if metric.measure == "unique":
-                member = pl.when(of_type).then(column).otherwise(member)
-            else:
-                value = pl.when(of_type).then(column).otherwise(value)
-        elif metric.measure == "count":
-            measured |= of_type
-        if metric.by:
-            values = [nothing if name is None else pl.col(name) for name in dimension_columns(metric, rows.columns)]
-            dimensions = pl.when(of_type).then(pl.concat_list(values)).otherwise(dimensions)
-    return rows.filter(measured).select(
-        account_id=pl.col("subject"),
-        metric=pl.col("type").replace_strict(
-            list(metrics), [metric.name for metric in metrics.values()], return_dtype=pl.String
-        ),
-        time="time",
-        value=value.cast(BASE_QUANTITY),
-        member=member,
-        dimensions=dimensions,
-        source="source",
-        id="id",
-        delivery_day=pl.lit(day),
-        file="file",
-        row="row",
-    )
 
 
 def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.DataFrame:

@@ -1,16 +1,18 @@
 """Which delivery days are written again, and which of their rows are deliveries of one event (rule 26)."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.changed_names import days_of_changed_names
-from billing.ingest.day_files import day_of, write_by_month
+from billing.ingest.day_files import day_of, remove_others, write_by_month
 from billing.ingest.day_tables import with_repeats
 from billing.ingest.deduplication import REPEATS
 from billing.ingest.duplicates import Marking
@@ -27,6 +29,8 @@ from billing.model.tables import INGEST, REJECTS
 from billing.store.files import remove_file
 from billing.store.frames import read_frame, write_frame
 from billing.store.home import Home
+
+_PARSED: Final = "parsed_files/"
 
 
 @dataclass(frozen=True)
@@ -113,12 +117,13 @@ class _Deciding:
                 touched = marks.days()
                 write_state(self.home, with_pending(before, frozenset(touched)))
                 for day in touched:
-                    write_by_month(self.home, REPEATS, day, iter([marks.of(day)]), self.rules)
+                    written = write_by_month(self.home, REPEATS, day, iter([marks.of(day)]), self.rules)
+                    remove_others(self.home, REPEATS, day, written)
                     if day in marks.alike:
                         rewritten[day] = with_repeats(self.home, day, before.days[day])
                     else:
                         days.append(self._day(day, files.get(day, ())))
-        return Decision(tuple(days), rewritten, self._needed(files), tuple(self.warnings))
+        return Decision(tuple(days), rewritten, self._needed(files, {day.day for day in days}), tuple(self.warnings))
 
     def _day(self, day: date, files: Sequence[ParsedVersion]) -> DayToWrite:
         keys = [(day, file.name) for file in files]
@@ -167,13 +172,17 @@ class _Deciding:
         except OSError:
             return False
 
-    def _needed(self, files: Mapping[date, Sequence[ParsedVersion]]) -> frozenset[str]:
+    def _needed(self, files: Mapping[date, Sequence[ParsedVersion]], written: AbstractSet[date]) -> frozenset[str]:
         """Parsed files that tables are made from, or that later versions are compared with."""
         current = {parsing.FileVersion(day, file.name, file.sha256) for day, found in files.items() for file in found}
         needed = {file.parsed for found in files.values() for file in found}
         compared = [self.parsed.folder(version.day).find_any(version) for version in set(self.plan.kept) - current]
         needed.update(place.path for place in compared if place is not None)
-        return frozenset(path.relative_to(self.home.lake).as_posix() for path in needed)
+        names = {path.relative_to(self.home.lake).as_posix() for path in needed}
+        # Views of days that are not written now read the parsed files that they were made of.
+        unchanged = [found for day, found in self.state.days.items() if day not in written] if self.state else []
+        names.update(name for found in unchanged for name in found.outputs if name.startswith(_PARSED))
+        return frozenset(names)
 
 
 def _days_in_lake(home: Home) -> set[date]:

@@ -18,7 +18,7 @@ from billing.ingest.hash_slices import HashSlices
 from billing.ingest.manifest import ParsedVersion, dimension_columns, measured_column
 from billing.ingest.parsed_deliveries import Each, Progress
 from billing.ingest.parsed_rows import PARSED
-from billing.ingest.parsed_sources import Source, read_columns, sources_of
+from billing.ingest.parsed_sources import Source, read_columns, rows_at, sources_of
 from billing.ingest.row_hashes import RowHashes
 from billing.ingest.state import read_state
 from billing.model.columns import BASE_QUANTITY
@@ -201,11 +201,8 @@ class Marking:
         """CANDIDATE: the valid rows among those at some positions of a parsed file."""
         if places.is_empty():
             return pl.DataFrame(schema=CANDIDATE)
-        rows = (
-            pl.scan_parquet(source.path, glob=False, hive_partitioning=False, row_index_name="place")
-            .filter(pl.col("place").is_in(places.implode()))
-            .collect()
-        )
+        numbers = read_columns(source.path, ["row"])["row"].gather(places) if source.is_whole else None
+        rows = rows_at(source.path, places, numbers)
         rows = self.rules.with_accounts(rows.with_columns(source.files_at(rows["place"])))
         rows = rows.filter(self.rules.is_valid(day, len(rows)))
         values = [name for name in rows.columns if name not in (*PARSED, "place", "file")]

@@ -19,7 +19,8 @@ from billing.model.tables import INGEST
 
 OUTCOMES: Final = ("rows", "counted", "duplicates", "rejected", "ignored", "rounded")
 """What is counted of each file: rows = counted + duplicates + rejected + ignored; of the counted, some are rounded."""
-_LONGEST_UNROUNDED: Final = len("0.123456789")
+LONGEST_UNROUNDED: Final = len("0.123456789")
+"""Bytes of a number that is not rounded, whatever it is."""
 _ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
 """More than nine decimals, trailing zeros aside."""
 
@@ -102,7 +103,7 @@ def rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     is_rounded = [
         pl.col("type").is_in(events) & pl.col(column).str.contains(_ROUNDED)
         for (column, events), length in zip(long.items(), lengths, strict=True)
-        if (length or 0) > _LONGEST_UNROUNDED
+        if (length or 0) > LONGEST_UNROUNDED
     ]
     found = rows.filter(pl.any_horizontal(is_rounded)) if is_rounded else rows.clear()
     return found.group_by("file").agg(rounded=pl.len().cast(pl.Int64))

@@ -17,9 +17,14 @@ class Source:
     path: Path
     files: Sequence[ParsedVersion]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows are of one delivered file, so that its row numbers tell them apart."""
+        return self.files[0].place.rows is None
+
     def files_at(self, places: pl.Series) -> pl.Series:
         """file: name of the delivered file for the row at each position; null for stale rows."""
-        if self.files[0].place.rows is None:
+        if self.is_whole:
             return pl.Series("file", [self.files[0].name], dtype=pl.String).new_from_index(0, len(places))
         parts = self._parts
         part = parts["start"].search_sorted(places.cast(pl.Int64), side="right").cast(pl.Int64) - 1
@@ -30,7 +35,7 @@ class Source:
 
     def holds(self, rows: int) -> pl.Series | None:
         """For each of `rows` rows, whether it is current; None when all are."""
-        if self.files[0].place.rows is None or self._parts["length"].sum() == rows:
+        if self.is_whole or self._parts["length"].sum() == rows:
             return None
         return self.files_at(pl.int_range(rows, dtype=pl.Int64, eager=True)).is_not_null()
 
@@ -56,3 +61,18 @@ def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = (
     there = pl.read_parquet_schema(path) if optional else {}
     wanted = [*columns, *(name for name in optional if name in there)]
     return pl.read_parquet(path, columns=wanted, glob=False, hive_partitioning=False)
+
+
+def rows_at(path: Path, places: pl.Series, rows: pl.Series | None = None) -> pl.DataFrame:
+    """The rows at some positions of a parsed file, with `place`.
+
+    Parameters
+    ----------
+    rows
+        Their numbers, if known, of a file of one delivery: a filter by a column of the file decodes only these rows of
+        the others, which takes half as long as one by position.
+    """
+    found = pl.scan_parquet(path, glob=False, hive_partitioning=False, row_index_name="place")
+    if rows is not None:
+        found = found.filter(pl.col("row").is_in(rows.implode()))
+    return found.filter(pl.col("place").is_in(places.implode())).collect()

@@ -101,7 +101,12 @@ def seat_levels_of_month(business: Business, month: str, cycles: pl.DataFrame) -
         cycles,
         spans.join(cycles, on="subscription_id", how="semi", maintain_order="left"),
         required_table(business, LEVELS, month),
-        scan_events(business.home, [months_after(month, -1), month], business.as_of),
+        scan_events(
+            business.home,
+            [months_after(month, -1), month],
+            business.as_of,
+            metrics=[metric.name for metric in business.catalogue.metrics if metric.is_in_advance],
+        ),
         accounts_of_events(business.home),
         business.catalogue,
     )

@@ -9,11 +9,13 @@ import hashlib
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from typing import Final
 
 import polars as pl
 
+from billing.ingest.events import scan_event_files
 from billing.ingest.landing import delivered_files
 from billing.ingest.state import DayState, read_state
 from billing.model.calendar import first_day, months_after
@@ -23,7 +25,6 @@ from billing.model.tables import EVENTS
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.reasons import printable_reason
-from billing.store.frames import scan_frames
 
 
 def accept_losses(business: Business, reason: str) -> pl.DataFrame:
@@ -179,7 +180,7 @@ def _measured(business: Business, day: DayState) -> list[dict[str, object]]:
     paths = [home.lake / path for path in sorted(day.outputs) if path.startswith(f"{EVENTS.name}/")]
     local = pl.col("time").dt.convert_time_zone(zone).dt.date()
     sums = (
-        scan_frames(paths, EVENTS)
+        scan_event_files(replace(home, buckets=None), paths)
         .group_by("file", "metric")
         .agg(
             total=pl.col("value").sum(),

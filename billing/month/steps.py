@@ -114,15 +114,20 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
     refuse_lost_deliveries(business, month, date.min if is_first else None)
     previous = None if is_first else required_table(business, LEVELS, before)
     earlier = event_months(business.home, before) if is_first else []
+    gauges = _gauges(business)
     levels = month_levels(
         month,
         previous,
-        scan_events(business.home, [before], business.as_of),
-        scan_events(business.home, earlier, business.as_of),
+        scan_events(business.home, [before], business.as_of, metrics=gauges),
+        scan_events(business.home, earlier, business.as_of, metrics=gauges),
         business.catalogue,
     )
     write_month(business.home, LEVELS, month, levels)
     return levels
+
+
+def _gauges(business: Business) -> list[str]:
+    return [metric.name for metric in business.catalogue.metrics if metric.kind == "gauge"]
 
 
 def write_usage(business: Business, month: str) -> pl.DataFrame:
@@ -140,6 +145,7 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
         cycles=cycles.cycles,
         levels=levels,
         events=scan_event_parts(home, months, as_of),
+        gauge_events=scan_events(home, months, as_of, metrics=_gauges(business)),
         repeated=repeated_events(home, months, as_of, with_dimensions=book is not None),
         accounts=accounts_of_events(home),
         catalogue=business.catalogue,
@@ -351,7 +357,7 @@ def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) 
     at = tuple(dates.select("account_id", "subscription_id", "billing_date").iter_rows())
 
     def compute() -> pl.DataFrame:
-        events = scan_events(business.home, months, business.as_of)
+        events = scan_events(business.home, months, business.as_of, metrics=_gauges(business))
         accounts = accounts_of_events(business.home) if months else dates["account_id"]
         return levels_at_close(dates, required_table(business, LEVELS, month), events, accounts, business.catalogue)
 

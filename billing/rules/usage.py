@@ -44,6 +44,8 @@ class UsageInputs:
         Ids of all accounts that the events name, and maybe of others.
     book, in_force
         The rules of tariffs by dimension, if there are any, and the terms that rate the closing cycles: IN_FORCE.
+    gauge_events
+        Those of the events that are of gauges, and maybe others, where that is known without reading all.
     """
 
     month: str
@@ -56,6 +58,12 @@ class UsageInputs:
     catalogue: Catalogue
     book: RuleBook | None = None
     in_force: pl.DataFrame | None = None
+    gauge_events: pl.LazyFrame | None = None
+
+    @property
+    def events_of_gauges(self) -> pl.LazyFrame:
+        """The events of the gauges, and maybe others."""
+        return pl.concat(self.events) if self.gauge_events is None else self.gauge_events
 
 
 def month_usage(inputs: UsageInputs) -> pl.DataFrame:
@@ -66,7 +74,7 @@ def month_usage(inputs: UsageInputs) -> pl.DataFrame:
     measured = pl.concat(
         [
             measured_counters(spans, events, counters, key, inputs.book, inputs.in_force),
-            measured_gauges(spans, pl.concat(events), inputs.levels, closing, gauges, key),
+            measured_gauges(spans, inputs.events_of_gauges, inputs.levels, closing, gauges, key),
         ],
     )
     return _usage(inputs, closing, measured, within_spans(inputs.repeated, spans, key))
@@ -100,7 +108,7 @@ def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: p
                 additive,
             ),
             measured_counters(spans, events, distinct, key),
-            measured_gauges(spans, pl.concat(events), inputs.levels, closing.filter(is_moved), gauges, key),
+            measured_gauges(spans, inputs.events_of_gauges, inputs.levels, closing.filter(is_moved), gauges, key),
         ]
     )
     usage = _usage(inputs, closing, measured, within_spans(inputs.repeated, spans, key))

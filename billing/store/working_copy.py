@@ -318,7 +318,7 @@ class WorkingCopy:
         """Wait until a check-out or commit of another process has ended; whether all that is needed is here then."""
         with self.syncing():
             self._reload()
-            here = self._record.files
+            here, needs = self._record.files, self._completed(needs)
             return self._recorded is not None and all(path in here for path, _ in self._tree.files() if path in needs)
 
     # --- record and manifest ----------------------------------------------------------------------------------------
@@ -372,8 +372,12 @@ class WorkingCopy:
 
     # --- check-out --------------------------------------------------------------------------------------------------
 
+    def _completed(self, needs: Needs) -> Needs:
+        return needs.with_parsed_rows(path for path, _ in self._tree.files())
+
     def _mended(self, needs: Needs) -> Record:
         """Make the files on disk those of the tree; returns the record of them."""
+        needs = self._completed(needs)
         for folder in FOLDERS:
             remove_scratch_files(self.root / folder)
         local = self._scan.files()
@@ -404,9 +408,10 @@ class WorkingCopy:
                 if local.get(path) == before.stamp:
                     (self.root / path).unlink(missing_ok=True)
         wanted: list[tuple[str, Entry]] = []
+        needs = self._completed(self.needs)
         for path, entry in self._tree.files():
             known, here = files.get(path), local.get(path)
-            is_new = known is None and here is None and path in self.needs
+            is_new = known is None and here is None and path in needs
             if is_new or (known is not None and known.entry != entry and here in (None, known.stamp)):
                 wanted.append((path, entry))
         return replace(self._record, files=files | self._brought(wanted))

@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -167,14 +167,24 @@ class Needs:
         Of events and whatever else is stored by calendar month of events: only these months.
     buckets
         Of files that hold a range of buckets: only those that overlap this one (first and last).
+    parsed_days
+        Delivery days (YYYY-MM-DD) whose parsed rows are needed, too: see `with_parsed_rows`.
     """
 
     wanted: Sequence[str] = ("**",)
     left_out: Sequence[str] = ()
     event_months: Sequence[str] | None = None
     buckets: tuple[int, int] | None = None
+    parsed_days: frozenset[str] = frozenset()
+
+    def with_parsed_rows(self, paths: Iterable[str]) -> "Needs":
+        """The same and, of the delivery days among these paths whose events are views of parsed rows, those rows."""
+        days = {view[1] for path in paths if (view := _VIEW.search(path)) is not None and path in self}
+        return replace(self, parsed_days=frozenset(days)) if days else self
 
     def __contains__(self, path: str) -> bool:
+        if self.parsed_days and (parsed := _PARSED.search(path)) is not None and parsed[1] in self.parsed_days:
+            return True
         if self.event_months is not None:
             month = _EVENT_MONTH.search(path)
             if month is not None and month[1] not in self.event_months:
@@ -189,6 +199,8 @@ class Needs:
 
 
 _EVENT_MONTH: Final = re.compile(r"/event_month=(\d{4}-\d{2})/")
+_VIEW: Final = re.compile(r"^lake/events/event_month=[^/]+/(\d{4}-\d{2}-\d{2})\.view\.parquet$")
+_PARSED: Final = re.compile(r"^lake/parsed_files/delivery_day=([^/]+)/[^/]+\.parquet$")
 _PART: Final = re.compile(r"\.(\d{4})-(\d{4})\.[a-z]+$")
 _PAGES: Final = ("documents/**", "profiles/**", "reports/**")
 

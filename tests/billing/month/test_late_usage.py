@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.model.tables import EVENTS, USAGE
+from billing.ingest import scan_events
+from billing.model.tables import USAGE
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.recorded_inputs.usage import RECORD
+from billing.store.home import Home
 from tests.billing.month.token_business import TokenBusiness
 from tests.landing import Landing, event
 from tests.sizes import sized
@@ -119,7 +121,8 @@ def test_usage_by_dimension_is_added_as_if_it_had_come_at_once(files: Sequence[D
             found = measure(one.root)
         assert found == measure(other.root)
         usage = pl.read_parquet(one.root / "lake" / "usage" / "**" / "*.parquet")
-        events = pl.concat([EVENTS.empty(), *map(pl.read_parquet, (one.root / "lake" / "events").rglob("*.parquet"))])
+        home = Home(one.root)
+        events = scan_events(home, steps.event_months(home, "2099-12")).collect()
         counted = events.filter(pl.col("metric") == "tokens", pl.col("time").dt.date() < date(2026, 3, 10))
         used = usage.filter(pl.col("metric") == "tokens")
         assert used["base_quantity"].sum() == (counted["value"].sum() or 0)

@@ -8,10 +8,12 @@ DEMO     := demo
 ACCOUNTS := 200
 MONTHS   := 3
 
-# The first interpreter that is new enough; `make PYTHON=/path/to/python ...` chooses another.
-PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
-	&& { echo $$candidate; break; }; done)
+# The distribution's own Python first, which is compiled with profile-guided optimization: small runs take 0.8 of the time of one
+# that pyenv compiled without. It must be new enough and able to make environments; `make PYTHON=/path/to/python ...` chooses another.
+NEW_ENOUGH := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))
+PYTHON ?= $(shell for needed in 'import ensurepip, venv' ''; do \
+	for candidate in /usr/bin/python3 python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$candidate -c '$(NEW_ENOUGH)' 2>/dev/null && $$candidate -c "$$needed" 2>/dev/null && { echo $$candidate; exit; }; done; done)
 
 # What the pages need (WeasyPrint draws with Pango), and what the tests look at PDFs with.
 LIBRARIES      := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz0b libharfbuzz-subset0

@@ -1,11 +1,10 @@
 """Assets for corrections: credit and debit notes at once, instead of lines on the next document."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-import dagster as dg
 import polars as pl
-from pydantic import Field
 
+from assets.declared import Check, Checked, Made, Step, Yielded, asset
 from assets.metadata import amounts, keys_by_currency, money_type, one_currency, summary
 from assets.months import computed
 from assets.resources import BillingHome
@@ -21,7 +20,8 @@ from billing.reports.month_report import month_report
 from billing.reports.month_report_page import write_report
 
 
-class Correction(dg.Config):
+@dataclass(frozen=True)
+class Correction:
     """Run configuration of a correction: reason and accounts.
 
     Attributes
@@ -33,25 +33,24 @@ class Correction(dg.Config):
     """
 
     reason: str
-    accounts: list[str] = Field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
 
 
-@dg.asset(
-    group_name="documents",
+@asset(
+    group="documents",
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, DUES.name],
     kinds={"sqlite", "pdf"},
     description="Credit and debit notes that correct an issued month at once: amount due now minus amount issued.",
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "corrected_documents_agree_with_what_is_due",
             asset="corrections",
             description="Every document of the month, for the selected accounts, matches what is due.",
         )
     ],
+    config=Correction,
 )
-def corrections(
-    context: dg.AssetExecutionContext, config: Correction, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def corrections(context: Step, config: Correction, billing_home: BillingHome) -> Yielded:
     """Issue the correction notes; idempotent: a second run finds nothing left to correct."""
     reason = printable_reason(config.reason)
 
@@ -68,12 +67,12 @@ def corrections(
         return issued
 
     business, issued = computed(context, billing_home, step)
-    month = context.partition_key
+    month = context.month
     notes = business.register.documents([month]).join(issued, on="number", how="semi")
     sums = [pl.col(name).sum().cast(money_type(business)) for name in ("net", "tax", "total")]
     keys = keys_by_currency(business, "kind")
     by_kind = notes.group_by(keys).agg(pl.len().alias("notes"), *sums).sort(keys)
-    yield dg.MaterializeResult(
+    yield Made(
         metadata={
             **summary(
                 by_kind, one_currency(business), notes=notes.height, **amounts(notes, business, "total", "total")
@@ -82,8 +81,8 @@ def corrections(
         }
     )
     left = correction_drafts(business, month, reason, config.accounts).documents.height
-    yield dg.AssetCheckResult(
-        check_name="corrected_documents_agree_with_what_is_due",
+    yield Checked(
+        name="corrected_documents_agree_with_what_is_due",
         passed=left == 0,
         metadata={"still to correct": left, "list them": f"overage preview {months_after(month, 1)}"},
     )

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets.dagster_graph import HomeResource
 from assets.handovers import at_work_in, forget_handed_over, hand_over, handed_over
-from assets.heads import WARNINGS, at_work_on
+from assets.heads import WARNINGS, at_work_on, failures_for_dagster
 from assets.progress import report
-from assets.refusals import failures_in_words
-from assets.resources import BillingHome
 from billing.ingest.deciding import Decision
 from billing.ingest.planning import IngestPlan
 from billing.ingest.stages import BATCH_BYTES, batches, decide_days, finish_ingest, parse_batch, write_batch
@@ -33,10 +32,10 @@ _LANDING: Final = ("usage_logs", "accounts", "aliases", "catalogue")
 
 
 @dg.op(ins={name: dg.In(dg.Nothing) for name in _LANDING}, out=dg.DynamicOut(dg.Nothing))
-def plan_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
+def plan_deliveries(context: dg.OpExecutionContext, billing_home: HomeResource) -> Iterator[dg.DynamicOutput[None]]:
     """Look at what is delivered; a batch of files each is parsed by a worker."""
     business = billing_home.business()
-    with failures_in_words(), at_work_on(context, business.home, business.register):
+    with failures_for_dagster(), at_work_on(context, business.home, business.register):
         plan = plan_usage(business, report)
         found = batches(plan.jobs, BATCH)
         # Also that there is none: a run that is executed again has the tags of the one before.
@@ -46,7 +45,7 @@ def plan_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -
 
 
 @dg.op(ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
-def parse_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
+def parse_deliveries(context: dg.OpExecutionContext, billing_home: HomeResource) -> None:
     """Parse one batch of files."""
     with at_work_in(context, billing_home) as (home, _):
         plan = _needed(handed_over(context, home, _PLAN))
@@ -55,7 +54,7 @@ def parse_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) 
 
 
 @dg.op(ins={"parsed": dg.In(dg.Nothing)}, out=dg.DynamicOut(dg.Nothing))
-def decide_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
+def decide_deliveries(context: dg.OpExecutionContext, billing_home: HomeResource) -> Iterator[dg.DynamicOutput[None]]:
     """Find the events that were delivered more than once; a batch of days each is written by a worker.
 
     Dagster leaves out mapped steps that never began when it executes a run again from where it failed: what they would
@@ -77,7 +76,7 @@ def decide_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome)
 
 
 @dg.op(ins={"decided": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
-def write_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
+def write_deliveries(context: dg.OpExecutionContext, billing_home: HomeResource) -> None:
     """Write the tables of one batch of days."""
     place = int(str(context.get_mapping_key()))
     with at_work_in(context, billing_home) as (home, _):
@@ -86,7 +85,7 @@ def write_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) 
 
 
 @dg.op(ins={"written": dg.In(dg.Nothing)})
-def finish_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
+def finish_deliveries(context: dg.OpExecutionContext, billing_home: HomeResource) -> dg.Output[None]:
     """Make all of it count at once: write the state."""
     files, warnings = 0, list[str]()
     with at_work_in(context, billing_home) as (home, _):

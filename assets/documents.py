@@ -1,18 +1,18 @@
 """Assets for documents: drafts, issuing through the register, and PDFs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import dagster as dg
 import polars as pl
 
+from assets.declared import Asset, Check, Checked, Made, Markdown, Severity, Step, Yielded, asset, assets_of
 from assets.drawn_blocks import notes_of_blocks
 from assets.environment import executes_elsewhere
 from assets.links import link, place
 from assets.metadata import (
     amounts,
-    definition_metadata,
     first_of,
     in_words,
     keys_by_currency,
@@ -54,7 +54,7 @@ from billing.rendering.own_templates import OWN_TEMPLATE
 from billing.store.monthly import read_month
 from billing.store.working_files import COMPUTING
 
-_KINDS = {"parquet", "polars"}
+_KINDS = frozenset({"parquet", "polars"})
 
 ISSUES = (
     "**Materializing this issues invoices**: every billing date up to the run's day that was not issued yet gets its "
@@ -63,20 +63,20 @@ ISSUES = (
 )
 
 
-def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str = "") -> dg.AssetSpec:
-    return dg.AssetSpec(
+def _table(table: Table, deps: list[str], kinds: Collection[str] = _KINDS, warning: str = "") -> Asset:
+    return Asset(
         table.name,
         description="\n\n".join(filter(None, [table.description, warning])),
         deps=deps,
-        kinds=kinds,
-        metadata=definition_metadata(table),
+        kinds=frozenset(kinds),
+        table=table,
     )
 
 
-@dg.multi_asset(
+@assets_of(
     name="drafts",
-    group_name="documents",
-    specs=[
+    group="documents",
+    assets=[
         _table(
             DRAFTS,
             [
@@ -87,36 +87,34 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
         _table(DRAFT_LINES, [CHARGES.name, DUES.name]),
         _table(DRAFT_TAXES, ["tax_rates", "exchange_rates", "accounts", DRAFT_LINES.name]),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "lines_add_up_to_documents",
             asset=DRAFTS.name,
             blocking=True,
             description="For every draft: lines = net, taxes = tax, net + tax = total.",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "every_active_account_is_billed_once",
             asset=DRAFTS.name,
             blocking=True,
             description="Every starting cycle has a fee, every open billing date a draft, and no date two documents.",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "no_bill_is_ten_times_the_last_without_a_note",
             asset=DRAFTS.name,
             description="No bill is ten times the account's last one, unless a package change explains it.",
         ),
     ],
 )
-def drafts(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def drafts(context: Step, billing_home: BillingHome) -> Yielded:
     """Draft the documents of the open billing dates."""
 
     def write_totals(business: Business, month: str) -> pl.DataFrame:
         return write_drafts(business, month).documents
 
     business, rows = computed_table(context, billing_home, write_totals, DRAFTS)
-    month = context.partition_key
+    month = context.month
     totals = _by_kind(rows.drop("content", strict=False), business)
     drafted, lines, taxes, wrong = int(totals["documents"].sum()), 0, 0, 0
     for shard in each_shard(business, month):
@@ -135,25 +133,25 @@ def drafts(
         **due_totals,
     )
     if not business.issues and (review.documents or drafted):
-        metadata["reviewed"] = dg.MetadataValue.text(review.identity)
-        metadata["to issue exactly these"] = dg.MetadataValue.md(
+        metadata["reviewed"] = review.identity
+        metadata["to issue exactly these"] = Markdown(
             f"Look at them (`overage show drafts --month {review.month}`), then run the job `issue_documents` for the "
             f"month with `reviewed: {review.identity}`, or `overage issue {review.month} --reviewed {review.identity}`."
         )
-    yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": lines})
-    yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": taxes})
-    yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
-    yield dg.AssetCheckResult(
-        asset_key=DRAFTS.name,
-        check_name="lines_add_up_to_documents",
+    yield Made(asset=DRAFT_LINES.name, metadata={"lines": lines})
+    yield Made(asset=DRAFT_TAXES.name, metadata={"taxes": taxes})
+    yield Made(asset=DRAFTS.name, metadata=metadata)
+    yield Checked(
+        asset=DRAFTS.name,
+        name="lines_add_up_to_documents",
         passed=wrong == 0,
         metadata={"month": month, "documents": drafted, "that do not add up": wrong},
     )
     found = pl.concat(dates_not_billed_once(shard, month) for shard in each_shard(business, month))
     problems = found["problem"].value_counts().sort("problem")
-    yield dg.AssetCheckResult(
-        asset_key=DRAFTS.name,
-        check_name="every_active_account_is_billed_once",
+    yield Checked(
+        asset=DRAFTS.name,
+        name="every_active_account_is_billed_once",
         passed=problems.is_empty(),
         metadata={
             "month": month,
@@ -162,11 +160,11 @@ def drafts(
     )
     surging = sum(surges(shard, month)["account_id"].n_unique() for shard in each_shard(business, month))
     listed = f"overage show surges --month {month}"
-    yield dg.AssetCheckResult(
-        asset_key=DRAFTS.name,
-        check_name="no_bill_is_ten_times_the_last_without_a_note",
+    yield Checked(
+        asset=DRAFTS.name,
+        name="no_bill_is_ten_times_the_last_without_a_note",
         passed=surging == 0,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         metadata={
             "month": month,
             "accounts": surging,
@@ -180,7 +178,8 @@ def drafts(
     )
 
 
-class Issuing(dg.Config):
+@dataclass(frozen=True)
+class Issuing:
     """Run configuration of issuing.
 
     Attributes
@@ -193,10 +192,10 @@ class Issuing(dg.Config):
     reviewed: str = ""
 
 
-@dg.multi_asset(
+@assets_of(
     name="documents",
-    group_name="documents",
-    specs=[
+    group="documents",
+    assets=[
         # Prove usage complete before issuing anything.
         _table(
             DOCUMENTS, [DRAFTS.name, DRAFT_LINES.name, DRAFT_TAXES.name, UNBILLED.name], {"sqlite", "parquet"}, ISSUES
@@ -204,30 +203,29 @@ class Issuing(dg.Config):
         _table(LINES, [DRAFT_LINES.name], {"sqlite", "parquet"}, ISSUES),
         _table(TAXES, [DRAFT_TAXES.name], {"sqlite", "parquet"}, ISSUES),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "documents_add_up",
             asset=DOCUMENTS.name,
             blocking=True,
             description="For every issued document: lines = net, taxes = tax, net + tax = total.",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "numbers_have_no_gap",
             asset=DOCUMENTS.name,
             blocking=True,
             description="The numbers of every series and year run from their first one without a gap (rule 19).",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "one_document_per_billing_date",
             asset=DOCUMENTS.name,
             blocking=True,
             description="No subscription has two scheduled documents for one billing date.",
         ),
     ],
+    config=Issuing,
 )
-def documents(
-    context: dg.AssetExecutionContext, config: Issuing, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def documents(context: Step, config: Issuing, billing_home: BillingHome) -> Yielded:
     """Issue the documents that are due: the only irreversible step."""
 
     def step(business: Business, month: str) -> int:
@@ -246,7 +244,7 @@ def documents(
         return issue_documents(business, month)
 
     business, issued = computed(context, billing_home, step, COMPUTING)
-    register, month = business.register, context.partition_key
+    register, month = business.register, context.month
     by_kind: list[pl.DataFrame] = []
     lines = taxes = wrong = scheduled = twice = 0
     for shard in each_shard(business, month):
@@ -266,37 +264,37 @@ def documents(
         issued_now=issued,
         **amounts(totals, business, "total", "total"),
     )
-    yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
-    yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines})
-    yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes})
-    yield dg.AssetCheckResult(
-        asset_key=DOCUMENTS.name,
-        check_name="documents_add_up",
+    yield Made(asset=DOCUMENTS.name, metadata=metadata)
+    yield Made(asset=LINES.name, metadata={"lines": lines})
+    yield Made(asset=TAXES.name, metadata={"taxes": taxes})
+    yield Checked(
+        asset=DOCUMENTS.name,
+        name="documents_add_up",
         passed=wrong == 0,
         metadata={"month": month, "documents": there, "that do not add up": wrong},
     )
     gaps = register.number_gaps()
-    yield dg.AssetCheckResult(
-        asset_key=DOCUMENTS.name,
-        check_name="numbers_have_no_gap",
+    yield Checked(
+        asset=DOCUMENTS.name,
+        name="numbers_have_no_gap",
         passed=not gaps,
         metadata={"month": month, "series with a gap": in_words(gaps)},
     )
-    yield dg.AssetCheckResult(
-        asset_key=DOCUMENTS.name,
-        check_name="one_document_per_billing_date",
+    yield Checked(
+        asset=DOCUMENTS.name,
+        name="one_document_per_billing_date",
         passed=twice == 0,
         metadata={"month": month, "documents": scheduled, "repeated": twice},
     )
 
 
-@dg.asset(
-    group_name="documents",
+@asset(
+    group="documents",
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, *(["drawn_files"] if executes_elsewhere() else [])],
     kinds={"pdf"},
     description="The PDF of every issued document, rendered once from the content stored at issue.",
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "every_document_has_its_pdf",
             asset="invoice_files",
             blocking=True,
@@ -304,11 +302,9 @@ def documents(
         )
     ],
 )
-def invoice_files(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def invoice_files(context: Step, billing_home: BillingHome) -> Yielded:
     """Render the PDFs that are missing."""
-    month = context.partition_key
+    month = context.month
 
     def step(business: Business, month: str) -> tuple[Rendered, list[dict[str, Any]]]:
         rendered = render_documents(business, month, progress=partial(report, f"rendering {month}"))
@@ -321,7 +317,7 @@ def invoice_files(
         )
     )
     if unprintable:
-        context.log.warning(f"no bundled font has these characters, they print as boxes: {' '.join(unprintable)}")
+        context.warn(f"no bundled font has these characters, they print as boxes: {' '.join(unprintable)}")
     issued = business.register.documents([month]).select("number", "account_id").iter_rows()
     # By the name of the file: a number may have slashes.
     accounts = {file_name(number): account_id for number, account_id in issued}
@@ -345,7 +341,7 @@ def invoice_files(
         ),
     ]
     folder = business.home.documents / month
-    yield dg.MaterializeResult(
+    yield Made(
         metadata={
             "files": len(accounts) - len(missing),
             "rendered now": len(rendered.files) + sum(block["files"] for block in elsewhere),
@@ -357,11 +353,11 @@ def invoice_files(
             ),
         }
     )
-    yield dg.AssetCheckResult(
-        check_name="every_document_has_its_pdf",
+    yield Checked(
+        name="every_document_has_its_pdf",
         passed=not missing and not warnings,
         # rule 19: an issued document stays issued; one that cannot be drawn does not block the others
-        severity=dg.AssetCheckSeverity.WARN if undrawn.keys() >= set(missing) else dg.AssetCheckSeverity.ERROR,
+        severity=Severity.WARN if undrawn.keys() >= set(missing) else Severity.ERROR,
         metadata={
             "month": month,
             "documents": len(accounts),

@@ -10,11 +10,10 @@ from typing import Any, Final
 import dagster as dg
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
+from assets.dagster_graph import HomeResource
 from assets.environment import register_url
-from assets.heads import PATIENCE_SECONDS, at_work_on
+from assets.heads import PATIENCE_SECONDS, at_work_on, failures_for_dagster
 from assets.homes import check_out
-from assets.refusals import failures_in_words
-from assets.resources import BillingHome
 from billing.model.errors import InterruptedRunError
 from billing.register.register import Register
 from billing.store.files import write_bytes
@@ -26,11 +25,11 @@ _TAG: Final = f"{HIDDEN_TAG_PREFIX}overage/handed_over"
 
 @contextmanager
 def at_work_in(
-    context: dg.OpExecutionContext, billing_home: BillingHome, needs: Needs = EVERYTHING
+    context: dg.OpExecutionContext, billing_home: HomeResource, needs: Needs = EVERYTHING
 ) -> Iterator[tuple[Home, Register]]:
     """As `at_work_on`, for a worker that needs the home and the register, not everything that the business has."""
     home = Home(billing_home.root)
-    with failures_in_words():
+    with failures_for_dagster():
         if needs is EVERYTHING:
             # What is delivered, too.
             check_out(home.root, needs, patience=PATIENCE_SECONDS)

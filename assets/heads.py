@@ -15,10 +15,15 @@ from typing import Final
 
 import dagster as dg
 from dagster._core.events import EngineEventData
-from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
+from assets.homes import PATIENCE_SECONDS as PATIENCE_SECONDS
 from assets.progress import Listener, listening
-from assets.refusals import failures_in_words
+from assets.refusals import StepFailedError
+from assets.run_tags import FOLLOWED as FOLLOWED
+from assets.run_tags import HEAD as HEAD
+from assets.run_tags import SHARDS_BILLED as SHARDS_BILLED
+from assets.run_tags import VERSIONS as VERSIONS
+from assets.run_tags import WARNINGS as WARNINGS
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business
 from billing.month.locking import alone, step_under
@@ -29,24 +34,22 @@ from billing.store.lock import is_held_here
 from billing.store.working_copy import reading
 from billing.store.working_files import EVERYTHING, Needs
 
-PATIENCE_SECONDS = 3_600
-
-HEAD: Final = "overage/head"
-"""Tag of a run: the name under which its head holds the lock."""
-VERSIONS: Final = "overage/versions"
-"""Tag of a run: the versions of its head."""
-SHARDS_BILLED: Final = f"{HIDDEN_TAG_PREFIX}overage/shards_billed"
-"""Tag, on no page, of a run whose workers have billed the month's shards: the run's id."""
-WARNINGS: Final = f"{HIDDEN_TAG_PREFIX}overage/warnings"
-"""Tag, on no page, of a run whose workers have ingested: its first warnings, of changed files and others, as JSON."""
-FOLLOWED: Final = "overage/followed"
-"""Tag of a run whose progress a command shows."""
-
 DOING, DONE, TOTAL = "doing", "done", "total"
 """Metadata of the events that tell the progress of a step."""
 _SECONDS_BETWEEN_REPORTS: Final = 2
 
 _led: set[str] = set()
+
+
+@contextmanager
+def failures_for_dagster() -> Iterator[None]:
+    """Convert a refusal, an interruption or a failure in words to Dagster's failure, which is not tried again."""
+    try:
+        yield
+    except StepFailedError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error.__cause__
+    except (RefusedError, InterruptedRunError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
 @contextmanager
@@ -103,12 +106,12 @@ def at_work_on(
         with alone(home, register, PATIENCE_SECONDS):
             yield
         return
-    with failures_in_words():
+    with failures_for_dagster():
         try:
             refuse_other_versions(tags[VERSIONS])
             with reading(home.root, needs), step_under(home, register, head), listening(_telling(context)):
                 yield
-        except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
+        except (RefusedError, InterruptedRunError, StepFailedError, dg.Failure, dg.DagsterError):
             raise
         except Exception as error:  # whatever it is, it would be so again
             words = f"{type(error).__name__}: {error} (on {gethostname()})"

@@ -12,6 +12,9 @@ from billing.store.object_store import StoreError
 from billing.store.working_copy import working_copy
 from billing.store.working_files import Needs
 
+PATIENCE_SECONDS: Final = 3_600
+"""Seconds that a run waits for another one to end."""
+
 _one_thread: Final = threading.Lock()
 _WAIT_SECONDS: Final = 0.2
 

@@ -1,17 +1,17 @@
 """Assets for ingest: delivered files to counted events, partitioned by delivery day."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 
-import dagster as dg
 import polars as pl
 
+from assets.declared import Asset, Check, Checked, Made, Severity, Step, Yielded, assets_of
 from assets.environment import executes_elsewhere
-from assets.heads import WARNINGS, at_work
-from assets.metadata import definition_metadata, first_of, summary
+from assets.metadata import first_of, summary
 from assets.progress import report
 from assets.resources import BillingHome
+from assets.run_tags import WARNINGS
 from billing.ingest import IngestOutcome
 from billing.ingest.volumes import low_days, low_days_in_words, volumes
 from billing.model.tables import EVENTS, INGEST, REJECTS
@@ -26,81 +26,81 @@ def ingest(business: Business) -> IngestOutcome:
     return ingest_usage(business, report)
 
 
-_landing = [dg.AssetKey(name) for name in ("usage_logs", "accounts", "aliases", "catalogue")]
+_landing = ("usage_logs", "accounts", "aliases", "catalogue")
+
+_KINDS = frozenset({"parquet", "polars"})
 
 
-@dg.multi_asset(
+@assets_of(
     name="ingest_deliveries",
-    group_name="ingest",
-    backfill_policy=dg.BackfillPolicy.single_run(),
-    specs=[
-        dg.AssetSpec(
+    group="ingest",
+    is_single_run=True,
+    assets=[
+        Asset(
             "parsed_files",
-            deps=[*_landing, *([dg.AssetKey("ingested_together")] if executes_elsewhere() else [])],
-            kinds={"parquet", "polars"},
+            deps=[*_landing, *(["ingested_together"] if executes_elsewhere() else [])],
+            kinds=_KINDS,
             description="Every delivered file parsed to rows, with the text of rows that could not be parsed.",
         ),
-        dg.AssetSpec(
+        Asset(
             "events",
             deps=["parsed_files"],
-            kinds={"parquet", "polars"},
+            kinds=_KINDS,
             description="Counted usage events, deduplicated over all deliveries.",
-            metadata=definition_metadata(EVENTS),
+            table=EVENTS,
         ),
-        dg.AssetSpec(
+        Asset(
             "rejects",
             deps=["parsed_files"],
-            kinds={"parquet", "polars"},
+            kinds=_KINDS,
             description="Rejected rows, with reason and text.",
-            metadata=definition_metadata(REJECTS),
+            table=REJECTS,
         ),
-        dg.AssetSpec(
+        Asset(
             "ingest",
             deps=["parsed_files"],
-            kinds={"parquet", "polars"},
+            kinds=_KINDS,
             description="Manifest: one row per delivered file, rows = counted + duplicates + rejected + ignored.",
-            metadata=definition_metadata(INGEST),
+            table=INGEST,
         ),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "every_row_is_counted_or_set_aside",
             asset="ingest",
             blocking=True,
             description="For every file: rows = counted + duplicates + rejected + ignored (rules 27 and 39).",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "every_file_could_be_read",
             asset="ingest",
             description="All inputs are read, and no file is unreadable.",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "no_ingested_file_has_changed",
             asset="ingest",
             description="No delivered file has changed since it was ingested (rule 22).",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "every_source_delivers_as_usual",
             asset="ingest",
             description="Every source delivered at least a third of its usual rows: those of the same weekday before.",
         ),
     ],
 )
-def ingest_assets(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def ingest_assets(context: Step, billing_home: BillingHome) -> Yielded:
     """Ingest everything new; report on the delivery days of this run."""
     business = billing_home.business()
-    with at_work(context, business):
+    with context.at_work(business.home, business.register):
         outcome = ingest(business)
     # Workers that have read the deliveries before have noticed some.
-    warnings = [*outcome.warnings, *json.loads(context.run.tags.get(WARNINGS, "[]"))]
+    warnings = [*outcome.warnings, *json.loads(context.tags.get(WARNINGS, "[]"))]
     unread = [
         *names_not_read(business.home, business.catalogue),
         *business.inputs.unusable,
         *outcome.unreadable_files,
     ]
-    days = pl.Series([date.fromisoformat(key) for key in context.partition_keys], dtype=pl.Date)
+    days = pl.Series([date.fromisoformat(key) for key in context.days], dtype=pl.Date)
     files = [path for day in days if (path := business.home.delivery(INGEST, day)).exists()]
     manifest = scan_frames(files, INGEST).collect()
     rejects = scan_frames(
@@ -110,37 +110,37 @@ def ingest_assets(
     totals = manifest.select(pl.col(outcomes).sum()).row(0)
     by_reason = rejects.group_by("reason").agg(rows=pl.len()).sort("rows", "reason", descending=[True, False])
     numbers = dict(zip(outcomes, totals, strict=True))
-    yield dg.MaterializeResult(asset_key="parsed_files", metadata={"files": manifest.height})
-    yield dg.MaterializeResult(asset_key="events", metadata=summary(pl.DataFrame(), counted=numbers["counted"]))
-    yield dg.MaterializeResult(asset_key="rejects", metadata=summary(by_reason, rejected=rejects.height))
+    yield Made(asset="parsed_files", metadata={"files": manifest.height})
+    yield Made(asset="events", metadata=summary(pl.DataFrame(), counted=numbers["counted"]))
+    yield Made(asset="rejects", metadata=summary(by_reason, rejected=rejects.height))
     by_source, low = _by_source(business, days)
     shown = pl.DataFrame([numbers]) if by_source["source_name"].is_null().all() else by_source
-    yield dg.MaterializeResult(asset_key="ingest", metadata=summary(shown, **numbers))
-    yield dg.AssetCheckResult(
-        asset_key="ingest",
-        check_name="every_row_is_counted_or_set_aside",
+    yield Made(asset="ingest", metadata=summary(shown, **numbers))
+    yield Checked(
+        asset="ingest",
+        name="every_row_is_counted_or_set_aside",
         passed=totals[0] == sum(totals[1:]),
         metadata=numbers,
     )
-    yield dg.AssetCheckResult(
-        asset_key="ingest",
-        check_name="every_file_could_be_read",
+    yield Checked(
+        asset="ingest",
+        name="every_file_could_be_read",
         passed=not unread,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         metadata=_listed("unreadable files", unread),
     )
-    yield dg.AssetCheckResult(
-        asset_key="ingest",
-        check_name="no_ingested_file_has_changed",
+    yield Checked(
+        asset="ingest",
+        name="no_ingested_file_has_changed",
         passed=not warnings,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         metadata=_listed("changed files", warnings),
     )
-    yield dg.AssetCheckResult(
-        asset_key="ingest",
-        check_name="every_source_delivers_as_usual",
+    yield Checked(
+        asset="ingest",
+        name="every_source_delivers_as_usual",
         passed=not low,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         metadata=_listed("days with few rows", low),
     )
 
@@ -159,7 +159,7 @@ def _listed(name: str, warnings: Sequence[str]) -> dict[str, int | list[str]]:
 
 
 landing_assets = [
-    dg.AssetSpec(name, group_name="landing", kinds={kind}, description=text)
+    Asset(name, text, kinds=frozenset({kind}), group="landing")
     for name, kind, text in (
         ("usage_logs", "file", "Raw usage logs as delivered, by delivery day. Written by other systems."),
         ("accounts", "csv", "Who is billed, and where. Written by other systems."),

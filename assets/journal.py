@@ -1,13 +1,11 @@
 """Assets for the accounting journal, with its two consistency checks."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 
-import dagster as dg
 import polars as pl
 
-from assets.heads import at_work
-from assets.metadata import definition_metadata, keys_by_currency, money_type, one_currency, summary
+from assets.declared import Check, Checked, Made, Step, Yielded, asset
+from assets.metadata import keys_by_currency, money_type, one_currency, summary
 from assets.resources import BillingHome
 from billing.model.account_tables import BALANCES, JOURNAL
 from billing.model.codes import LedgerAccount
@@ -25,21 +23,21 @@ from billing.store.working_copy import name_of
 _SHOWN_MONTHS = 12
 
 
-@dg.asset(
+@asset(
     name=JOURNAL.name,
-    group_name="reports",
+    group="reports",
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, BALANCES.name, "payments", "opening_balances", "credit_grants"],
     kinds={"parquet", "polars"},
     description="Balanced postings for accounting, by calendar month: what is owed, paid, earned, deferred and tax.",
-    metadata=definition_metadata(JOURNAL),
-    check_specs=[
-        dg.AssetCheckSpec(
+    table=JOURNAL,
+    checks=[
+        Check(
             "debits_equal_credits",
             asset=JOURNAL.name,
             blocking=True,
             description="Every entry of the journal balances.",
         ),
-        dg.AssetCheckSpec(
+        Check(
             "receivable_equals_balances",
             asset=JOURNAL.name,
             blocking=True,
@@ -47,17 +45,15 @@ _SHOWN_MONTHS = 12
         ),
     ],
 )
-def journal(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def journal(context: Step, billing_home: BillingHome) -> Yielded:
     """Update the journal, and reconcile it with the balances."""
     business = billing_home.business()
-    with at_work(context, business):
+    with context.at_work(business.home, business.register):
         written = write_journal(business)
         unbalanced = unbalanced_entries(business.home)
         differences = receivable_differences(business.home, balances(business))
     sums = trial_balance(business)
-    yield dg.MaterializeResult(
+    yield Made(
         metadata={
             **summary(
                 _by_month(sums, money_type(business), keys_by_currency(business, "billing_month")),
@@ -67,11 +63,9 @@ def journal(
             "export": f"overage show journal --month MONTH --format csv --home {name_of(business.home.root)}",
         }
     )
-    yield dg.AssetCheckResult(
-        check_name="debits_equal_credits", passed=unbalanced.is_empty(), metadata={"entries": unbalanced.height}
-    )
-    yield dg.AssetCheckResult(
-        check_name="receivable_equals_balances",
+    yield Checked(name="debits_equal_credits", passed=unbalanced.is_empty(), metadata={"entries": unbalanced.height})
+    yield Checked(
+        name="receivable_equals_balances",
         passed=differences.is_empty(),
         metadata={"accounts": differences.height},
     )

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-import dagster as dg
-
+from assets.declared import Link, Place
 from billing.store.home import Home
 from billing.store.working_copy import name_of, working_copy
 
@@ -12,13 +11,13 @@ FILES: Final = "/overage"
 """URL path below which `overage ui` serves reports, documents and profiles of the home."""
 
 
-def link(home: Home, path: Path) -> dg.MetadataValue:
+def link(home: Home, path: Path) -> Link:
     """A relative link: works whether the UI is reached directly or through a proxy."""
-    return dg.MetadataValue.url(f"{FILES}/{path.relative_to(home.root).as_posix()}")
+    return Link(f"{FILES}/{path.relative_to(home.root).as_posix()}")
 
 
-def place(home: Home, path: Path) -> dg.MetadataValue:
+def place(home: Home, path: Path) -> Place | str:
     """Where a file or folder of the home is: of a home in a store its URL, not the copy of whoever worked."""
     if working_copy(home.root) is None:
-        return dg.MetadataValue.path(str(path.resolve()))
-    return dg.MetadataValue.text(f"{name_of(home.root)}/{path.relative_to(home.root).as_posix()}")
+        return Place(str(path.resolve()))
+    return f"{name_of(home.root)}/{path.relative_to(home.root).as_posix()}"

@@ -1,13 +1,8 @@
 """Assets for mails: issued documents to their customers, and reminders of overdue ones."""
 
-from collections.abc import Iterator
-
-import dagster as dg
-
 from assets import clock
+from assets.declared import Check, Checked, Made, Severity, Step, Yielded, asset
 from assets.environment import smtp_url
-from assets.heads import at_work
-from assets.metadata import definition_metadata
 from assets.months import computed
 from assets.refusals import failures_in_words
 from assets.resources import BillingHome
@@ -22,26 +17,24 @@ from billing.reports.sending import mails_after_issue, send_documents
 from billing.store.working_files import COMPUTING
 
 
-@dg.asset(
-    group_name="documents",
+@asset(
+    group="documents",
     deps=["invoice_files"],
     kinds={"mail"},
     description="The mail of every document that was issued under the policy `send: after_issue`, sent once. "
     "**Materializing this sends mail.** With `send: off`, the default, it does nothing. "
     "`overage show mails` says what became of each.",
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "every_mail_was_sent",
             asset="mails",
             description="The mail server took every mail of this run.",
         )
     ],
 )
-def mails(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def mails(context: Step, billing_home: BillingHome) -> Yielded:
     """Send the documents of the month, and those whose sending failed and has waited."""
-    month = context.partition_key
+    month = context.month
     broken: list[str] = []
 
     def step(business: Business, month: str) -> Sending:
@@ -58,11 +51,11 @@ def mails(
             return Sending(waiting=planned.height)
 
     _, sending = computed(context, billing_home, step, COMPUTING)
-    yield dg.MaterializeResult(metadata=_counts(sending))
-    yield dg.AssetCheckResult(
-        check_name="every_mail_was_sent",
+    yield Made(metadata=_counts(sending))
+    yield Checked(
+        name="every_mail_was_sent",
         passed=not sending.is_partial,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         # Which mails, and what the server answered, is in the register: it may name people.
         metadata={"month": month, **_counts(sending), "list them": "overage show mails", "warnings": broken},
     )
@@ -78,20 +71,21 @@ def _counts(sending: Sending) -> dict[str, int]:
     }
 
 
-@dg.asset(
+@asset(
     name=REMINDERS.name,
-    group_name="reports",
+    group="reports",
     deps=["documents", "payments", "accounts", "opening_balances"],
     kinds={"mail", "parquet"},
-    metadata=definition_metadata(REMINDERS),
+    table=REMINDERS,
     description="Reminders of overdue documents, by the levels of `policy.reminders`. **Materializing this sends "
     "mail.** Without reminders in the policy it does nothing.",
 )
-def reminders(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def reminders(context: Step, billing_home: BillingHome) -> Yielded:
     """Make the reminders that are due as of the run's day, and send them."""
     business = billing_home.business()
-    with at_work(context, business), failures_in_words():
+    with context.at_work(business.home, business.register), failures_in_words():
         if not business.catalogue.policy.reminders or billing_home.draft:
-            return dg.MaterializeResult(metadata={"made": 0, **_counts(Sending())})
+            yield Made(metadata={"made": 0, **_counts(Sending())})
+            return
         planned, sending = remind(business, read_mail_server(smtp_url()), clock.now)
-    return dg.MaterializeResult(metadata={"made": planned.height, **_counts(sending)})
+    yield Made(metadata={"made": planned.height, **_counts(sending)})

@@ -5,35 +5,15 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-import dagster as dg
 import polars as pl
 
-from assets.lineage import sources_of
-from billing.model.columns import Table
+from assets.declared import Markdown, Value
 from billing.model.money import minor_units, sums_by_currency
 from billing.month.business import Business
 
 # Limit tables: metadata is stored with every run. Larger ones belong in files or commands.
 _MOST_ROWS: Final = 30
 _LONGEST_TEXT: Final = 300
-
-
-def definition_metadata(table: Table) -> dict[str, object]:
-    """Metadata of a table's asset: its columns, their descriptions and their sources.
-
-    Dagster's pages do not show column lineage, so each column description names its sources too.
-    """
-    came = sources_of(table)
-    columns = [
-        dg.TableColumn(column.name, str(column.dtype), column.description + _from(came.get(column.name, [])))
-        for column in table.columns
-    ]
-    lineage = {
-        column: [dg.TableColumnDep(dg.AssetKey(source.name), name) for source, name in sources]
-        for column, sources in came.items()
-    }
-    metadata: dict[str, object] = {"dagster/column_schema": dg.TableSchema(columns)}
-    return metadata | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
 
 
 def markdown_table(frame: pl.DataFrame, currency: str | None = None) -> str:
@@ -53,9 +33,9 @@ def markdown_table(frame: pl.DataFrame, currency: str | None = None) -> str:
     return "\n".join([head, rule, *rows, *(["", f"and {more:,} more"] if more > 0 else [])])
 
 
-def bullets(texts: Sequence[str]) -> dg.MarkdownMetadataValue:
+def bullets(texts: Sequence[str]) -> Markdown:
     """The first of many texts as a Markdown list."""
-    return dg.MetadataValue.md("\n".join(f"* {text}" for text in first_of(texts)) or "none")
+    return Markdown("\n".join(f"* {text}" for text in first_of(texts)) or "none")
 
 
 def in_words(texts: Sequence[str]) -> str:
@@ -69,18 +49,16 @@ def first_of(texts: Sequence[str]) -> list[str]:
     return [*map(_cut, texts[:_MOST_ROWS]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
-def summary(frame: pl.DataFrame, currency: str | None = None, **numbers: int | Decimal) -> dict[str, dg.MetadataValue]:
+def summary(frame: pl.DataFrame, currency: str | None = None, **numbers: int | Decimal) -> dict[str, Value]:
     """Metadata of a frame: a Markdown summary, numbers that Dagster plots over time, and the currency of amounts."""
-    values: dict[str, dg.MetadataValue] = {
-        name.replace("_", " "): dg.MetadataValue.int(value)
-        if isinstance(value, int)
-        else dg.MetadataValue.float(_plottable(value))
+    values: dict[str, Value] = {
+        name.replace("_", " "): value if isinstance(value, int) else _plottable(value)
         for name, value in numbers.items()
     }
     if currency is not None:
-        values["currency"] = dg.MetadataValue.text(currency)
+        values["currency"] = currency
     if not frame.is_empty():
-        values["summary"] = dg.MetadataValue.md(markdown_table(frame, currency))
+        values["summary"] = Markdown(markdown_table(frame, currency))
     return values
 
 
@@ -131,10 +109,6 @@ def _cell(value: object) -> str:
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return f"{value:,}"
     return _cut(str(value)).replace("|", "\\|")
-
-
-def _from(sources: Sequence[tuple[Table, str]]) -> str:
-    return f" (from {', '.join(f'{source.name}.{name}' for source, name in sources)})" if sources else ""
 
 
 def _cut(text: str) -> str:

@@ -1,17 +1,28 @@
 """Assets of the monthly chain: cycles, levels, usage, packages, decisions, charges; each is named after its table."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import dagster as dg
 import polars as pl
 
+from assets.declared import (
+    Asset,
+    Check,
+    Checked,
+    Made,
+    MonthBefore,
+    Operation,
+    Severity,
+    Step,
+    Work,
+    Yielded,
+    asset,
+    assets_of,
+)
 from assets.environment import executes_elsewhere
-from assets.heads import SHARDS_BILLED, at_work
 from assets.ingest import ingest
 from assets.metadata import (
     amounts,
-    definition_metadata,
     first_of,
     height,
     in_words,
@@ -20,9 +31,9 @@ from assets.metadata import (
     one_currency,
     summary,
 )
-from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
+from assets.run_tags import SHARDS_BILLED
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, last_day, months_after
 from billing.model.codes import LineKind
@@ -37,24 +48,23 @@ from billing.month.unbilled import accounts_that_lost_events, conserved, write_u
 from billing.store.monthly import read_month
 from billing.store.working_files import COMPUTING, EVERYTHING, Needs
 
-_KINDS = {"parquet", "polars"}
+_KINDS = frozenset({"parquet", "polars"})
 Result = TypeVar("Result")
-Step = Callable[..., Any]
 
 
 def computed(
-    context: dg.AssetExecutionContext,
+    context: Step,
     billing_home: BillingHome,
     step: Callable[[Business, str], Result],
     needs: Needs = EVERYTHING,
 ) -> tuple[Business, Result]:
     """Run one step for the run's month under the lock of its run; of a home in a store it reads what it needs."""
-    business, month = billing_home.business(needs), context.partition_key
+    business, month = billing_home.business(needs), context.month
     with failures_in_words():
         # The command line checks this itself, and issues nothing for a month that has not begun.
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
-        with at_work(context, business, needs):
+        with context.at_work(business.home, business.register, needs):
             return business, step(business, month)
 
 
@@ -63,7 +73,7 @@ def _nothing(_: Business) -> None:
 
 
 def computed_table(
-    context: dg.AssetExecutionContext,
+    context: Step,
     billing_home: BillingHome,
     step: Callable[[Business, str], pl.DataFrame],
     table: Table,
@@ -78,12 +88,10 @@ def computed_table(
     before
         What is done first, for the whole business.
     """
-    name = context.op_execution_context.op.name
-
-    made_by = context.run.tags.get(SHARDS_BILLED)
+    name, made_by = context.name, context.tags.get(SHARDS_BILLED)
 
     def of_all_shards(business: Business, month: str) -> pl.LazyFrame:
-        if made_by == context.run.run_id:
+        if made_by == context.run_id:
             return business.scan_months(table, [month])
         before(business)
         begin_month(business, month)
@@ -103,24 +111,24 @@ def monthly(
     table: Table,
     group: str,
     description: str,
-    deps: Sequence[str | dg.AssetDep],
-    check_specs: Sequence[dg.AssetCheckSpec] = (),
-) -> Callable[[Step], dg.AssetsDefinition]:
+    deps: Sequence[str | MonthBefore],
+    checks: Sequence[Check] = (),
+) -> Callable[[Work], Operation]:
     """Decorator of an asset that is one monthly table."""
-    return dg.asset(
+    return asset(
         name=table.name,
-        group_name=group,
+        group=group,
         description=description,
         deps=deps,
         kinds={"parquet", "polars"},
-        metadata=definition_metadata(table),
-        check_specs=check_specs,
+        table=table,
+        checks=checks,
     )
 
 
-def from_month_before(table: Table) -> dg.AssetDep:
+def from_month_before(table: Table) -> MonthBefore:
     """Self-dependency of a table on the previous month: the only way state moves between months."""
-    return dg.AssetDep(table.name, partition_mapping=month_before)
+    return MonthBefore(table.name)
 
 
 @monthly(
@@ -128,34 +136,32 @@ def from_month_before(table: Table) -> dg.AssetDep:
     "usage",
     "The billing dates that fall in the month, and the cycles that end and start there.",
     ["requests", "payments", "catalogue", "events", *(["shards"] if executes_elsewhere() else [])],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "expected_deliveries_are_there",
             asset=CYCLES.name,
             description="Usage was delivered on every day since the first, and no daily file has stopped.",
         )
     ],
 )
-def cycles(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def cycles(context: Step, billing_home: BillingHome) -> Yielded:
     """Ingest new deliveries, then find the month's billing dates."""
-    month = context.partition_key
+    month = context.month
 
     def ingest_first(business: Business) -> None:
         for warning in first_of(ingest(business).warnings):
-            context.log.warning(warning)
+            context.warn(warning)
 
     business, rows = computed_table(context, billing_home, steps.write_cycles, CYCLES, before=ingest_first)
     by_status = rows.group_by("status", "fee_reason").agg(subscriptions=pl.len()).sort("status", "fee_reason").collect()
-    yield dg.MaterializeResult(metadata=summary(by_status, subscriptions=int(by_status["subscriptions"].sum())))
+    yield Made(metadata=summary(by_status, subscriptions=int(by_status["subscriptions"].sum())))
     # Cycles that close in this month started in the previous month.
     last = min(business.as_of, last_day(month))
     missing = missing_deliveries(business.home, first_day(months_after(month, -1)), last)
-    yield dg.AssetCheckResult(
-        check_name="expected_deliveries_are_there",
+    yield Checked(
+        name="expected_deliveries_are_there",
         passed=not missing,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         metadata={
             "month": month,
             "days without a delivery": len(missing.days),
@@ -171,10 +177,10 @@ def cycles(
     "The level of every gauge at the start of the previous month and of this one: the carried-over state.",
     ["events", from_month_before(LEVELS), CYCLES.name],
 )
-def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def levels(context: Step, billing_home: BillingHome) -> Yielded:
     """Carry the gauge levels forward by one month."""
     _, rows = computed_table(context, billing_home, steps.write_levels, LEVELS)
-    return dg.MaterializeResult(metadata=summary(pl.DataFrame(), levels=height(rows)))
+    yield Made(metadata=summary(pl.DataFrame(), levels=height(rows)))
 
 
 @monthly(
@@ -184,7 +190,7 @@ def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.M
     # Of tariffs by dimension it reads the packages of the month before, too: saying so would close a circle of assets.
     ["events", CYCLES.name, LEVELS.name],
 )
-def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def usage(context: Step, billing_home: BillingHome) -> Yielded:
     """Measure every metric of every closing cycle."""
     _, rows = computed_table(context, billing_home, steps.write_usage, USAGE)
     by_metric = (
@@ -198,7 +204,7 @@ def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.Ma
         .sort("metric")
         .collect()
     )
-    return dg.MaterializeResult(metadata=summary(by_metric, events=int(by_metric["events"].sum())))
+    yield Made(metadata=summary(by_metric, events=int(by_metric["events"].sum())))
 
 
 @monthly(
@@ -207,7 +213,7 @@ def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.Ma
     "The package of every subscription: in the cycle that ended and in the one that starts.",
     [USAGE.name, CYCLES.name, "requests", "catalogue", from_month_before(PACKAGES)],
 )
-def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def packages(context: Step, billing_home: BillingHome) -> Yielded:
     """Decide the package of every cycle that starts."""
     _, rows = computed_table(context, billing_home, steps.write_packages, PACKAGES)
     moves = (
@@ -218,7 +224,7 @@ def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg
         .collect()
     )
     changes = int(moves["subscriptions"].sum())
-    return dg.MaterializeResult(metadata=summary(moves, subscriptions=height(rows), package_changes=changes))
+    yield Made(metadata=summary(moves, subscriptions=height(rows), package_changes=changes))
 
 
 @monthly(
@@ -226,8 +232,8 @@ def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg
     "packages",
     "The decision on every request, and every automatic upgrade, with the evidence.",
     [PACKAGES.name, USAGE.name, "requests"],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "decisions_are_complete",
             asset=DECISIONS.name,
             blocking=True,
@@ -235,20 +241,18 @@ def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg
         )
     ],
 )
-def decisions(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def decisions(context: Step, billing_home: BillingHome) -> Yielded:
     """Report decisions and their reasons."""
-    month = context.partition_key
+    month = context.month
     business, rows = computed_table(context, billing_home, steps.write_decisions, DECISIONS)
     kinds = ["kind", "outcome", "reason"]
     by_kind = rows.group_by(kinds).agg(decisions=pl.len()).sort(kinds).collect()
     decided = int(by_kind["decisions"].sum())
-    yield dg.MaterializeResult(metadata=summary(by_kind, decisions=decided))
+    yield Made(metadata=summary(by_kind, decisions=decided))
     found = pl.concat(answers_not_given_once(shard, month) for shard in each_shard(business, month))
     problems = found["problem"].value_counts().sort("problem")
-    yield dg.AssetCheckResult(
-        check_name="decisions_are_complete",
+    yield Checked(
+        name="decisions_are_complete",
         # Accounts at fault are parked, and the others continue.
         passed=found["account_id"].null_count() == 0,
         metadata={
@@ -260,49 +264,45 @@ def decisions(
     )
 
 
-@dg.multi_asset(
+@assets_of(
     name="charges",
-    group_name="charges",
-    specs=[
-        dg.AssetSpec(
+    group="charges",
+    assets=[
+        Asset(
             CHARGES.name,
             description="The cost of every metric of the closed cycles, including 0 within the allowance.",
             deps=[USAGE.name, PACKAGES.name, "catalogue"],
             kinds=_KINDS,
-            metadata=definition_metadata(CHARGES),
+            table=CHARGES,
         ),
-        dg.AssetSpec(
+        Asset(
             DUES.name,
             description="Amounts due on the month's billing dates: fees, overages, and what else is sold.",
             deps=[CYCLES.name, PACKAGES.name, CHARGES.name, "requests", "one_off_charges", "credit_grants"],
             kinds=_KINDS,
-            metadata=definition_metadata(DUES),
+            table=DUES,
         ),
-        dg.AssetSpec(
+        Asset(
             PARKED.name,
             description="Accounts that could not be billed, with the reason. The others were billed.",
             deps=[CYCLES.name, USAGE.name],
             kinds=_KINDS,
-            metadata=definition_metadata(PARKED),
+            table=PARKED,
         ),
     ],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "charges_match_usage",
             asset=CHARGES.name,
             blocking=True,
             description="Every measured quantity of every account that is billed has exactly one charge.",
         ),
-        dg.AssetCheckSpec(
-            "every_account_could_be_billed", asset=PARKED.name, description="No account is parked (rule 28)."
-        ),
+        Check("every_account_could_be_billed", asset=PARKED.name, description="No account is parked (rule 28)."),
     ],
 )
-def charges(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def charges(context: Step, billing_home: BillingHome) -> Yielded:
     """Rate usage against allowances and tariffs, and list what is due."""
-    month = context.partition_key
+    month = context.month
     business, rows = computed_table(context, billing_home, steps.write_charges, CHARGES)
     currency, money = one_currency(business), money_type(business)
     dues = business.scan_months(DUES, [month])
@@ -330,33 +330,33 @@ def charges(
         .collect()
     )
     due = (dues.group_by(all_of_it).agg(amount) if all_of_it else dues.select(amount)).collect()
-    yield dg.MaterializeResult(
-        asset_key=CHARGES.name,
+    yield Made(
+        asset=CHARGES.name,
         metadata=summary(
             overages.with_columns(pl.col("overage").cast(money)),
             currency,
             **amounts(overages, business, "overage", "overage"),
         ),
     )
-    yield dg.MaterializeResult(
-        asset_key=DUES.name,
+    yield Made(
+        asset=DUES.name,
         metadata=summary(fees, currency, **amounts(due, business, "due")),
     )
-    yield dg.MaterializeResult(
-        asset_key=PARKED.name,
+    yield Made(
+        asset=PARKED.name,
         metadata=summary(parked.group_by("reason").agg(accounts=pl.len()).sort("reason"), parked=parked.height),
     )
-    yield dg.AssetCheckResult(
-        asset_key=CHARGES.name,
-        check_name="charges_match_usage",
+    yield Checked(
+        asset=CHARGES.name,
+        name="charges_match_usage",
         passed=unmatched == 0,
         metadata={"month": month, "quantities": measured, "charges": height(rows), "without a match": unmatched},
     )
-    yield dg.AssetCheckResult(
-        asset_key=PARKED.name,
-        check_name="every_account_could_be_billed",
+    yield Checked(
+        asset=PARKED.name,
+        name="every_account_could_be_billed",
         passed=parked.is_empty(),
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=Severity.WARN,
         metadata={"month": month, "parked": parked.height, "list them": f"overage show parked --month {month}"},
     )
 
@@ -366,8 +366,8 @@ def charges(
     "usage",
     "Counted usage of the calendar month that bills nothing, with the reason.",
     ["events", CYCLES.name],
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "no_event_is_lost",
             asset=UNBILLED.name,
             blocking=True,
@@ -375,11 +375,9 @@ def charges(
         )
     ],
 )
-def unbilled(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def unbilled(context: Step, billing_home: BillingHome) -> Yielded:
     """Attribute usage that nobody is billed for, and prove that no event is lost."""
-    month = context.partition_key
+    month = context.month
     business, rows = computed_table(context, billing_home, write_unbilled, UNBILLED)
     found = conserved(business, month)
     by_reason = (
@@ -389,14 +387,14 @@ def unbilled(
         .sort("metric", "reason")
         .collect()
     )
-    yield dg.MaterializeResult(metadata=summary(by_reason, events=int(by_reason["events"].sum())))
+    yield Made(metadata=summary(by_reason, events=int(by_reason["events"].sum())))
     lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
     accounts = sum(
         accounts_that_lost_events(shard, month)["account_id"].drop_nulls().n_unique()
         for shard in each_shard(business, month)
     )
-    yield dg.AssetCheckResult(
-        check_name="no_event_is_lost",
+    yield Checked(
+        name="no_event_is_lost",
         # Accounts at fault are parked, and the others continue.
         passed=lost.is_empty() or accounts > 0,
         metadata={

@@ -1,8 +1,8 @@
 """Asset for previews: a dry run of what billing a month again would change."""
 
-import dagster as dg
 import polars as pl
 
+from assets.declared import Made, Step, Yielded, asset
 from assets.metadata import bullets, keys_by_currency, money_type, one_currency, summary
 from assets.months import computed
 from assets.resources import BillingHome
@@ -10,8 +10,8 @@ from billing.model.tables import DOCUMENTS, DRAFTS
 from billing.reports.preview import preview_month
 
 
-@dg.asset(
-    group_name="reports",
+@asset(
+    group="reports",
     deps=[
         DOCUMENTS.name,
         DRAFTS.name,
@@ -29,7 +29,7 @@ from billing.reports.preview import preview_month
     kinds={"markdown"},
     description="Dry run: what issuing or re-running the month would change, and why.",
 )
-def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def preview(context: Step, billing_home: BillingHome) -> Yielded:
     """Run the month in a scratch copy; report counts and sums."""
     business, found = computed(context, billing_home, preview_month)
     keys = keys_by_currency(business, "what")
@@ -57,8 +57,8 @@ def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.
         accounts=found.changes["account_id"].n_unique(),
     )
     metadata |= {f"causes_{name}": value for name, value in summary(causes).items()}
-    command = f"overage preview {context.partition_key} --as-of {business.as_of}"
-    return dg.MaterializeResult(
+    command = f"overage preview {context.month} --as-of {business.as_of}"
+    yield Made(
         metadata={
             **metadata,
             "moved": bullets([f"{month}: {', '.join(names)}" for month, names in found.moved.items()]),

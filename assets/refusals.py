@@ -1,13 +1,15 @@
-"""Refusals on Dagster's pages: a message with the list of problems, without a stack trace."""
+"""Refusals as failures of a step: a message with the list of problems, without a stack trace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import dagster as dg
-
 from billing.model.calendar import first_day
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business
+
+
+class StepFailedError(Exception):
+    """A step failed for a reason that it says in words; trying again would not help."""
 
 
 @contextmanager
@@ -16,7 +18,7 @@ def failures_in_words() -> Iterator[None]:
     try:
         yield
     except (RefusedError, InterruptedRunError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        raise StepFailedError(str(error)) from error
 
 
 def refuse_month_to_come(business: Business, month: str) -> None:

@@ -1,19 +1,18 @@
 """Assets for reports: the month report, profiles and freshness."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from typing import Final
 
-import dagster as dg
 import polars as pl
 
-from assets.heads import at_work
+from assets.declared import Asset, Check, Checked, Made, Markdown, Step, Value, Yielded, asset, assets_of
 from assets.links import link, place
 from assets.metadata import (
     amount_sum,
     amounts,
     chart,
-    definition_metadata,
     in_words,
     keys_by_currency,
     markdown_table,
@@ -47,28 +46,26 @@ from billing.store.frames import read_frame, write_frame
 _CREDITED = ("amount", "used", "expired", "left")
 
 
-@dg.asset(
-    group_name="reports",
+@asset(
+    group="reports",
     deps=[DOCUMENTS.name, "invoice_files", CHARGES.name, DUES.name, DECISIONS.name, UNBILLED.name, PARKED.name],
     kinds={"html", "pdf"},
     description="Month report on one page: totals by package and metric, changes and their reasons.",
-    check_specs=[
-        dg.AssetCheckSpec(
+    checks=[
+        Check(
             "built_from_current_inputs",
             asset="billing_report",
             description="No input of the month has changed since it was built.",
         )
     ],
 )
-def billing_report(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def billing_report(context: Step, billing_home: BillingHome) -> Yielded:
     """Write the month report, and record the month's inputs."""
-    month = context.partition_key
+    month = context.month
 
     def step(business: Business, month: str) -> tuple[MonthReport, Path, Path]:
         report = month_report(business, month)
-        written = write_report(business, report)
+        written = write_report(business, report, with_pdf=billing_home.pdf_of_report)
         # Record it last: a month without its report is incomplete.
         complete = record_when_complete(business, month)
         # The command line records it once, after all of its months.
@@ -77,12 +74,12 @@ def billing_report(
         return report, *written
 
     business, (report, page, pdf) = computed(context, billing_home, step)
-    yield dg.MaterializeResult(metadata=_report_metadata(business, report, page, pdf))
+    yield Made(metadata=_report_metadata(business, report, page, pdf))
     moved = moved_inputs(business, month)
     # Issuing is blocked while an earlier month is stale.
     first = (first_moved_before(business, month) or month) if moved else month
-    yield dg.AssetCheckResult(
-        check_name="built_from_current_inputs",
+    yield Checked(
+        name="built_from_current_inputs",
         passed=not moved,
         metadata={
             "month": month,
@@ -92,17 +89,21 @@ def billing_report(
     )
 
 
-@dg.asset_check(
+EVERY_MONTH: Final = Check(
+    "every_month_is_up_to_date",
     asset="billing_report",
     description="No input of a built month has been delivered or changed since. "
     "It looks when it is executed, here or by the job `look_for_moved_inputs`.",
 )
-def every_month_is_up_to_date(billing_home: BillingHome) -> dg.AssetCheckResult:
+
+
+def every_month_is_up_to_date(billing_home: BillingHome) -> Checked:
     """Report the stale months, and why."""
     business = billing_home.business()
     days = days_to_ingest(business, by_content=True)
     moved = {month: names for month in built_months(business) if (names := moved_inputs(business, month))}
-    return dg.AssetCheckResult(
+    return Checked(
+        EVERY_MONTH.name,
         passed=not days and not moved,
         metadata={
             "delivered and not ingested yet": in_words([day.isoformat() for day in days]),
@@ -120,51 +121,51 @@ def _what_to_do(days: Sequence[date], moved: Mapping[str, Sequence[str]]) -> str
     return "run ingest for these days, then look again" if days else "nothing"
 
 
-@dg.multi_asset(
+@assets_of(
     name="account_profiles",
-    group_name="reports",
-    specs=[
-        dg.AssetSpec(
+    group="reports",
+    assets=[
+        Asset(
             PROFILE.name,
             description="The billing profile of every account: package, usage so far, next and previous bills.",
             deps=[DOCUMENTS.name, "payments", "accounts", "events"],
-            kinds={"parquet", "polars"},
-            metadata=definition_metadata(PROFILE),
+            kinds=frozenset({"parquet", "polars"}),
+            table=PROFILE,
         ),
-        dg.AssetSpec(
+        Asset(
             BALANCES.name,
             description="What every account owes.",
             deps=[DOCUMENTS.name, "payments", "opening_balances"],
-            kinds={"parquet", "polars"},
-            metadata=definition_metadata(BALANCES),
+            kinds=frozenset({"parquet", "polars"}),
+            table=BALANCES,
         ),
-        dg.AssetSpec(
+        Asset(
             ALLOCATIONS.name,
             description="Which payments, credit notes and prepaid credits pay which document.",
             deps=[DOCUMENTS.name, "payments", "opening_balances"],
-            kinds={"parquet", "polars"},
-            metadata=definition_metadata(ALLOCATIONS),
+            kinds=frozenset({"parquet", "polars"}),
+            table=ALLOCATIONS,
         ),
-        dg.AssetSpec(
+        Asset(
             CREDITS.name,
             description="What is used, left and expired of every prepaid credit.",
             deps=[DOCUMENTS.name, "credit_grants"],
-            kinds={"parquet", "polars"},
-            metadata=definition_metadata(CREDITS),
+            kinds=frozenset({"parquet", "polars"}),
+            table=CREDITS,
         ),
-        dg.AssetSpec(
+        Asset(
             COLLECTIONS.name,
             description="What to charge to which card, for a payment provider.",
             deps=[DOCUMENTS.name, "payments", "opening_balances", "requests"],
-            kinds={"parquet", "polars"},
-            metadata=definition_metadata(COLLECTIONS),
+            kinds=frozenset({"parquet", "polars"}),
+            table=COLLECTIONS,
         ),
     ],
 )
-def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
+def profiles(context: Step, billing_home: BillingHome) -> Yielded:
     """Write profiles, balances and amounts to collect as of the run's day."""
     business = billing_home.business()
-    with at_work(context, business):
+    with context.at_work(business.home, business.register):
         bills = next_bills(business, business.as_of)
         found = {
             PROFILE: bills.profiles,
@@ -181,8 +182,8 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
         own_pages = write_portal_pages(business, bills) if shows else 0
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
-    yield dg.MaterializeResult(
-        asset_key=PROFILE.name,
+    yield Made(
+        asset=PROFILE.name,
         metadata={
             **summary(
                 found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status"),
@@ -196,7 +197,7 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
     yield from _sums_of_accounts(business, found)
 
 
-def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -> Iterator[dg.MaterializeResult[None]]:
+def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -> Yielded:
     """What balances, allocations, credits and collections come to, by currency."""
     currency = one_currency(business)
     collected, allocated = found[COLLECTIONS], found[ALLOCATIONS]
@@ -210,16 +211,16 @@ def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -
     ages = collected.group_by(keys_by_currency(business, "age")).agg(
         documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business))
     )
-    yield dg.MaterializeResult(
-        asset_key=BALANCES.name,
+    yield Made(
+        asset=BALANCES.name,
         metadata=summary(
             owing.sort(keys_by_currency(business, "status")),
             currency,
             **amounts(found[BALANCES], business, "outstanding", "outstanding"),
         ),
     )
-    yield dg.MaterializeResult(
-        asset_key=ALLOCATIONS.name,
+    yield Made(
+        asset=ALLOCATIONS.name,
         metadata=summary(
             allocated.group_by(keys_by_currency(business, "source_kind"))
             .agg(pl.len().alias("allocations"), pl.col("amount").sum().cast(money_type(business)))
@@ -228,8 +229,8 @@ def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -
             **amounts(allocated, business, "allocated"),
         ),
     )
-    yield dg.MaterializeResult(
-        asset_key=CREDITS.name,
+    yield Made(
+        asset=CREDITS.name,
         metadata=summary(
             found[CREDITS]
             .group_by(keys_by_currency(business, "kind"))
@@ -239,8 +240,8 @@ def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -
             **amounts(found[CREDITS], business, "left", "left"),
         ),
     )
-    yield dg.MaterializeResult(
-        asset_key=COLLECTIONS.name,
+    yield Made(
+        asset=COLLECTIONS.name,
         metadata=summary(
             ages.sort(keys_by_currency(business, "age")),
             currency,
@@ -249,7 +250,7 @@ def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -
     )
 
 
-def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: Path) -> dict[str, dg.MetadataValue]:
+def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: Path) -> dict[str, Value]:
     """The month's figures, and the tables and charts of the report as one Markdown; names no account."""
     money, currency = money_type(business), business.catalogue.currency
     titles = package_titles(business.catalogue)
@@ -269,7 +270,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
     ]
     figures = {name: amount_sum(report.by_package, business, name) for name in ("total", "overage", "change")}
     return {
-        "month in one page": dg.MetadataValue.md("\n\n".join(parts)),
+        "month in one page": Markdown("\n\n".join(parts)),
         **summary(
             pl.DataFrame(),
             currency,
@@ -279,6 +280,6 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
             **figures,
         ),
         "report": link(business.home, page),
-        "report as PDF": link(business.home, pdf),
+        **({"report as PDF": link(business.home, pdf)} if pdf.exists() else {}),
         "file of the report": place(business.home, page),
     }

@@ -1,14 +1,12 @@
-"""Dagster resource: the business as of a day."""
+"""The billing home of a run: the business as of a day."""
 
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import dagster as dg
-
 from assets.clock import today
 from assets.environment import home_folder, local_home, register_url, shards
-from assets.heads import PATIENCE_SECONDS
-from assets.homes import check_out
+from assets.homes import PATIENCE_SECONDS, check_out
 from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
 from billing.month.business import Business
@@ -18,7 +16,8 @@ from billing.store.working_files import EVERYTHING, Needs
 _loaded: dict[tuple[object, ...], Business] = {}
 
 
-class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type variable is internal to Dagster.
+@dataclass(frozen=True)
+class BillingHome:
     """Configuration of a billing home and its as-of day.
 
     Attributes
@@ -35,6 +34,8 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
     accept_missing_accounts
         Park accounts whose rows are missing, however many. Otherwise refuse an accounts file that lacks too many of the
         accounts with live subscriptions.
+    pdf_of_report
+        Draw the month's report as a PDF, too.
     """
 
     folder: str = ""
@@ -42,6 +43,7 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
     draft: bool = False
     in_order: bool = False
     accept_missing_accounts: bool = False
+    pdf_of_report: bool = True
 
     @property
     def root(self) -> Path:

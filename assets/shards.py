@@ -13,14 +13,14 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.clock import today
+from assets.dagster_graph import HomeResource
 from assets.drawn_blocks import note_block
 from assets.environment import register_url
 from assets.handovers import at_work_in
-from assets.heads import SHARDS_BILLED, at_work_on
+from assets.heads import SHARDS_BILLED, at_work_on, failures_for_dagster
 from assets.ingest import ingest
 from assets.metadata import first_of
-from assets.refusals import failures_in_words, refuse_month_to_come
-from assets.resources import BillingHome
+from assets.refusals import refuse_month_to_come
 from billing.model.buckets import BucketRange
 from billing.model.calendar import months_after
 from billing.model.errors import InterruptedRunError
@@ -44,10 +44,10 @@ _SIZES: Final = (CYCLES, DRAFTS)
     ins={name: dg.In(dg.Nothing) for name in ("events", "requests", "payments", "accounts", "catalogue")},
     out=dg.DynamicOut(dg.Nothing),
 )
-def plan_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
+def plan_shards(context: dg.OpExecutionContext, billing_home: HomeResource) -> Iterator[dg.DynamicOutput[None]]:
     """Ingest new deliveries, and divide the month: the inputs of each shard are written where its worker finds them."""
     business, month = billing_home.business(), context.partition_key
-    with failures_in_words():
+    with failures_for_dagster():
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
         # Planning reads requests and payments: wait for runs before this one first.
@@ -57,7 +57,7 @@ def plan_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> It
         yield dg.DynamicOutput(None, mapping_key=shard.replace("-", "_"))
 
 
-def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business: Business, month: str) -> Plan | None:
+def _planned(context: dg.OpExecutionContext, billing_home: HomeResource, business: Business, month: str) -> Plan | None:
     """The plan of a month that has several shards, and whose earlier months are there; otherwise its own assets do."""
     for warning in first_of(ingest(business).warnings):
         context.log.warning(warning)
@@ -72,7 +72,7 @@ def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business
 
 
 @dg.op(ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
-def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
+def bill_shard(context: dg.OpExecutionContext, billing_home: HomeResource) -> dg.Output[None]:
     """Compute one shard, from its cycles to its drafts; its run's page says how large it was, and who computed it."""
     shard = str(context.get_mapping_key()).replace("_", "-")
     with at_work_in(context, billing_home, FILES) as (home, _):
@@ -97,7 +97,7 @@ def _needs(plan: Plan, shard: str) -> Needs:
 
 
 @dg.op(ins={"billed": dg.In(dg.Nothing)})
-def collect_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
+def collect_shards(context: dg.OpExecutionContext, billing_home: HomeResource) -> dg.Output[None]:
     """Tell the month's own assets that their tables are made.
 
     Dagster leaves out mapped steps that never began when it executes a run again from where it failed: bill these here.
@@ -134,7 +134,7 @@ def shards(events: Any, requests: Any, payments: Any, accounts: Any, catalogue: 
 @dg.op(
     ins={name: dg.In(dg.Nothing) for name in (DOCUMENTS.name, LINES.name, TAXES.name)}, out=dg.DynamicOut(dg.Nothing)
 )
-def plan_blocks(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
+def plan_blocks(context: dg.OpExecutionContext, billing_home: HomeResource) -> Iterator[dg.DynamicOutput[None]]:
     """Find the blocks of documents that have no PDF yet."""
     with at_work_in(context, billing_home, FILES) as (home, register):
         blocks = render_blocks(home, register, context.partition_key)
@@ -144,7 +144,7 @@ def plan_blocks(context: dg.OpExecutionContext, billing_home: BillingHome) -> It
 
 
 @dg.op(ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
-def draw_block(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
+def draw_block(context: dg.OpExecutionContext, billing_home: HomeResource) -> None:
     """Draw the PDFs of one block of documents."""
     block, month = int(str(context.get_mapping_key())), context.partition_key
     as_of = date.fromisoformat(billing_home.as_of) if billing_home.as_of else today(billing_home.root)

@@ -4,6 +4,7 @@ import importlib
 import sys
 from typing import Final
 
+# By name: the function that takes the options and returns an exit status; imported when it is asked for.
 BENCHMARKS: Final = {
     "ingest_and_bill": "benchmarks.step_by_step:measure",
     "month_of_accounts": "benchmarks.month_of_accounts:measure",
@@ -21,18 +22,23 @@ BENCHMARKS: Final = {
     "load_definitions": "benchmarks.load_definitions:measure",
     "what_if": "benchmarks.what_if:measure",
 }
-"""By name: the function that takes the options and returns an exit status; imported when it is asked for."""
+OTHERS: Final = {
+    "against": "benchmarks.against:measure",
+    "page": "benchmarks.page:main",
+}
+"""Asked for by name only: pairs with an earlier version, and the page of results."""
 
 
 def main() -> int:
     """Run one benchmark with its options, or all; the highest exit status is returned."""
     name, *options = sys.argv[1:] or ["all"]
-    if name != "all" and name not in BENCHMARKS:
-        print(f"found {name}, expected one of: {', '.join(BENCHMARKS)}", file=sys.stderr)
+    known = BENCHMARKS | OTHERS
+    if name != "all" and name not in known:
+        print(f"found {name}, expected one of: {', '.join(known)}", file=sys.stderr)
         return 2
     status = 0
     for each in BENCHMARKS if name == "all" else [name]:
-        module, _, function = BENCHMARKS[each].partition(":")
+        module, _, function = known[each].partition(":")
         print(f"== {each}", flush=True)
         status = max(status, getattr(importlib.import_module(module), function)(options))
     return status

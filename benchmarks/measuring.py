@@ -4,19 +4,28 @@ import json
 import os
 import platform
 import resource
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
 from math import log
 from pathlib import Path
 from typing import Any, Final
 
+from billing import __version__
+
 RESULTS: Final = Path(__file__).parent / "results"
-_ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[1]
 _SAMPLE_SECONDS: Final = 0.05
+_LOAD_BEFORE: Final = round(os.getloadavg()[0], 1)
+_PEERS: Final = ("polars", "duckdb", "pandas", "weasyprint")
 
 
 @dataclass(frozen=True)
@@ -33,17 +42,38 @@ def run_measured(
 ) -> tuple[dict[str, Any], Cost]:
     """Run `python -m ARGUMENTS` by itself; return the JSON that it prints, and what it took.
 
-    To look at the memory of four processes takes 5 ms of a processor, which they lack where they use all there are.
-
     Raises
     ------
     SystemExit
         When it fails: a benchmark with a failed part has no result.
     """
+    output, cost = measured([sys.executable, "-m", *arguments], seconds_between_looks)
+    return json.loads(output), cost
+
+
+def measured(
+    command: Sequence[str], seconds_between_looks: float = _SAMPLE_SECONDS, succeeds: Collection[int] = (0,)
+) -> tuple[str, Cost]:
+    """Run a command by itself; return what it prints, and what it took.
+
+    To look at the memory of four processes takes 5 ms of a processor, which they lack where they use all there are.
+
+    Parameters
+    ----------
+    succeeds
+        Exit statuses of a command that did its work.
+
+    Raises
+    ------
+    SystemExit
+        When it fails.
+    """
     held = _largest_mb(resource.getrusage(resource.RUSAGE_SELF))
     started = time.perf_counter()
-    command = [sys.executable, "-m", *arguments]
-    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         watch = _Watch(process.pid, seconds_between_looks)
         watch.start()
         output = process.stdout.read() if process.stdout else ""
@@ -51,8 +81,10 @@ def run_measured(
         seconds = time.perf_counter() - started
         watch.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode != 0:
-        raise SystemExit(f"{' '.join(arguments)} failed with status {process.returncode}")
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+    if process.returncode not in succeeds:
+        raise SystemExit(f"{said}\n{' '.join(command)} failed with status {process.returncode}")
     # a process begins with the peak of the one that started it: below that the kernel's figure is not its own
     largest = _largest_mb(usage)
     cost = Cost(
@@ -60,7 +92,7 @@ def run_measured(
         peak_mb=max(largest, watch.peak_mb) if largest > held else watch.peak_mb or largest,
         seconds=round(seconds, 2),
     )
-    return json.loads(output), cost
+    return output, cost
 
 
 def _largest_mb(usage: "resource.struct_rusage") -> int:
@@ -134,7 +166,14 @@ def machine() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "memory_mb": memory,
         "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} of {sys.base_prefix}",
+        "load_before": _LOAD_BEFORE,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "versions": {
+            "overage": __version__,
+            **{name: version(name) for name in _PEERS if find_spec(name)},
+            "sqlite": sqlite3.sqlite_version,
+        },
     }
 
 

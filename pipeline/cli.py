@@ -20,7 +20,8 @@ from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.portal_commands import link
-from pipeline.process_settings import collect_less_often, loading
+from pipeline.process_settings import collect_less_often, loading, skip_last_collection
+from pipeline.report_command import report
 from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
@@ -35,6 +36,7 @@ def main() -> None:
     Exit status: 0 done; 1 done in part, or `check` and `verify` found something; 2 refused before anything was written.
     """
     collect_less_often()
+    skip_last_collection()
 
 
 @main.command()
@@ -473,3 +475,4 @@ main.add_command(send)
 main.add_command(remind)
 main.add_command(statement)
 main.add_command(link)
+main.add_command(report)

@@ -6,13 +6,13 @@ from datetime import timedelta
 import dagster as dg
 
 from assets import corrections, documents, ingest, journal, mails, months, previews, reports, what_if
+from assets.dagster_graph import HomeResource, asset_spec, assets_in, check_result
 from assets.environment import executes_elsewhere, variables
+from assets.heads import failures_for_dagster
 from assets.partitions import Calendars, calendars
-from assets.resources import BillingHome
 from pipeline.executors import executor
+from pipeline.job_lists import BY_MONTH, INGESTED
 from pipeline.jobs import (
-    BY_MONTH,
-    INGESTED,
     billing_month_job,
     correct_job,
     draft_job,
@@ -28,7 +28,7 @@ from pipeline.jobs import (
 from pipeline.private_files import umask_of
 from pipeline.process_settings import skip_last_collection
 from pipeline.schedules import schedules_in
-from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
+from pipeline.sensors import month_is_ready, new_deliveries, recorded_runs, roll_forward, run_failed
 
 skip_last_collection()
 
@@ -37,6 +37,15 @@ os.umask(umask_of(variables()))
 
 FINANCE = "team:finance"
 OWNERS = {"landing": "team:data", "ingest": "team:data"}
+
+
+@dg.asset_check(
+    name=reports.EVERY_MONTH.name, asset=reports.EVERY_MONTH.asset, description=reports.EVERY_MONTH.description
+)
+def every_month_is_up_to_date(billing_home: HomeResource) -> dg.AssetCheckResult:
+    """Report the stale months, and why."""
+    with failures_for_dagster():
+        return check_result(reports.every_month_is_up_to_date(billing_home.home))
 
 
 def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -54,16 +63,15 @@ def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             spec = spec.replace_attributes(partitions_def=by_name[name])
         return spec.replace_attributes(freshness_policy=at_noon) if name == "billing_report" else spec
 
-    modules = [ingest, months, documents, corrections, previews, reports, journal, mails, what_if]
+    found = assets_in([ingest, months, documents, corrections, previews, reports, journal, mails, what_if])
     if executes_elsewhere():
         # Here: on one machine nobody waits for them to load.
         from assets import deliveries, shards
 
-        modules += [deliveries, shards]
-    found = dg.load_assets_from_modules(modules)
+        found += [deliveries.ingested_together, shards.shards, shards.drawn_files]
     return [
-        *map(completed, ingest.landing_assets),
-        *(each.map_asset_specs(completed) for each in found if isinstance(each, dg.AssetsDefinition)),
+        *(completed(asset_spec(each)) for each in ingest.landing_assets),
+        *(each.map_asset_specs(completed) for each in found),
     ]
 
 
@@ -71,8 +79,8 @@ def definitions(partitions: Calendars) -> dg.Definitions:
     """All definitions, with the partitions of a home."""
     return dg.Definitions(
         assets=_assets(partitions),
-        asset_checks=[reports.every_month_is_up_to_date],
-        resources={"billing_home": BillingHome()},
+        asset_checks=[every_month_is_up_to_date],
+        resources={"billing_home": HomeResource()},
         jobs=[
             ingest_job,
             billing_month_job,
@@ -87,7 +95,7 @@ def definitions(partitions: Calendars) -> dg.Definitions:
             look_job,
         ],
         schedules=schedules_in(partitions.time_zone),
-        sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
+        sensors=[recorded_runs, new_deliveries, roll_forward, run_failed, month_is_ready],
         executor=executor(),
     )
 

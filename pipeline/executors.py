@@ -14,13 +14,15 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 
 from assets.environment import accounts_per_shard, home_folder, local_home, register_url
-from assets.heads import leading
-from assets.refusals import failures_in_words
+from assets.heads import failures_for_dagster, leading
 from billing.register.register import Register
 from billing.store.home import Home
 from pipeline.executor_choice import CLUSTER, ExecutorName, chosen_executor
+from pipeline.replay_process import replay_recorded
+from pipeline.settings import instance_folder
 
 _SECONDS_BETWEEN_LOOKS: Final = 2
+_SECONDS_OF_REPLAY: Final = 3_600
 # Of one process that has imported everything, and of the largest shard measured (docs/performance.md), with a margin.
 _BASE_MIB: Final = 512
 _KIB_PER_ACCOUNT: Final = 4
@@ -132,11 +134,13 @@ class _Leading(dg.Executor):
             yield from self._inner.execute(plan_context, execution_plan)
             return
         home = Home(root)
-        with failures_in_words():
+        with failures_for_dagster():
             register = Register.open(home, register_url())
             try:
                 canceled = _stopped_when_canceled(instance, run) if chosen_executor() in CLUSTER else nullcontext()
                 with leading(instance, run, home, register), canceled:
+                    # Before this run's own events: those of commands before it are older.
+                    replay_recorded(home, instance_folder(home), _SECONDS_OF_REPLAY)
                     yield from self._inner.execute(plan_context, execution_plan)
             finally:
                 register.close()

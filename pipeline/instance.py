@@ -15,9 +15,6 @@ from billing.store.home import Home
 from pipeline.ready_databases import DATABASES, is_made_for_this_dagster, make_databases
 from pipeline.settings import bring_up_to_date, instance_folder, settings
 
-BY_COMMAND_LINE = {"overage/by": "command line"}
-"""Tag of runs that a command executes in its own process."""
-
 
 def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
     """Point $DAGSTER_HOME at the home's instance, created if missing; an instance set by the user is used as it is.

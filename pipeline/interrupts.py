@@ -2,6 +2,7 @@
 
 import _thread
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,19 @@ from contextlib import contextmanager
 
 # Seconds until a swallowed interrupt is raised again.
 _AGAIN_AFTER = 0.05
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let a request to end (SIGTERM) interrupt the work as the keyboard does, so that it ends in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

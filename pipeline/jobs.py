@@ -4,56 +4,14 @@ from functools import partial
 
 import dagster as dg
 
-from assets.environment import executes_elsewhere
-from assets.reports import every_month_is_up_to_date
+from assets.reports import EVERY_MONTH
 from pipeline.executors import lost_steps_are_retried
+from pipeline.job_lists import DRAFTED, INGESTED, ISSUED, MONTHLY, PROFILES, SERIAL
 
 _job = partial(dg.define_asset_job, op_retry_policy=lost_steps_are_retried())
 
-# Serialize runs with this tag (see dagster.yaml): a month depends on the previous one.
-SERIAL = {"overage/serial": "home"}
-
-INGESTED = (
-    *(["ingested_together"] if executes_elsewhere() else []),
-    "parsed_files",
-    "events",
-    "rejects",
-    "ingest",
-)
-MONTHLY = (
-    *(["shards"] if executes_elsewhere() else []),
-    "cycles",
-    "levels",
-    "usage",
-    "packages",
-    "decisions",
-    "charges",
-    "dues",
-    "parked",
-    "unbilled",
-    "drafts",
-    "draft_lines",
-    "draft_taxes",
-    "documents",
-    "lines",
-    "taxes",
-    *(["drawn_files"] if executes_elsewhere() else []),
-    "invoice_files",
-    "mails",
-    "billing_report",
-)
-
-BY_MONTH = (*MONTHLY, "corrections", "preview")
-"""Assets partitioned by billing month; those of INGESTED are partitioned by delivery day."""
-
-# Assets computed before issuing.
-DRAFTED = MONTHLY[: MONTHLY.index("documents")]
-
-# Assets from issuing on.
-ISSUED = MONTHLY[MONTHLY.index("documents") :]
-
 # Select this check only on request: it reads every month.
-_looking = dg.AssetSelection.checks(every_month_is_up_to_date)
+_looking = dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(EVERY_MONTH.asset), EVERY_MONTH.name))
 
 ingest_job = _job(
     "ingest",
@@ -110,7 +68,7 @@ what_if_job = _job(
 )
 profiles_job = _job(
     "profiles",
-    selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "credits", "journal"),
+    selection=dg.AssetSelection.assets(*PROFILES),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
 )

@@ -17,11 +17,11 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from assets.environment import home_folder, local_home, register_url
 from assets.heads import HEAD
+from assets.run_tags import BY_COMMAND_LINE
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.register.register import Register
 from billing.store.home import Home
 from billing.store.lock import is_held_by, lock
-from pipeline.instance import BY_COMMAND_LINE
 
 _AT_WORK = CheckRunHealthResult(WorkerStatus.RUNNING)
 _DEAD = CheckRunHealthResult(WorkerStatus.FAILED, "the process of this run is gone, and so is the one that started it")

@@ -29,10 +29,11 @@ from billing.month.unbillable_rows import rows_before_billing_start
 from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
 from billing.reports.show import set_aside
-from billing.store.files import remove_scratch_files, write_bytes
+from billing.store.files import folders_synced_once, remove_scratch_files
 from billing.store.frames import write_frame
 from billing.store.home import Home
-from pipeline.settings import bring_up_to_date, instance_folder
+from billing.store.lock import is_held
+from pipeline.settings import bring_up_to_date
 
 Say = Callable[[str], None]
 
@@ -108,9 +109,8 @@ def say_what_has_not_begun(business: Business, month: str, through: str, say: Sa
 def _is_up_to_date(business: Business, months: Sequence[str]) -> bool:
     home = business.home
     return (
-        # Dagster does not yet know that runs of a killed command have ended.
+        # A killed command left work half done.
         not (home.lake / _MARK).exists()
-        and (instance_folder(home) / "dagster.yaml").exists()
         and not days_to_ingest(business)
         and not any(moved_inputs(business, each) or documents_to_render(business, each) for each in months)
         and profiles_digest(business) == profiles_built_from(home.root)
@@ -156,11 +156,18 @@ def warn(business: Business, say: Say) -> None:
         say(f"warning: {warning}")
 
 
+def is_command_at_work(home: Home) -> bool:
+    """Whether a command holds the home's lock: what it does is in Dagster's records afterwards only."""
+    return (home.lake / _MARK).exists() and is_held(home)
+
+
 @contextmanager
 def marked(home: Home) -> Iterator[None]:
     """Write a marker file that stays only if the command is killed."""
     mark = home.lake / _MARK
-    write_bytes(mark, b"A command is at work here, or was killed.\n")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    # A power cut may take it: what is half done is known by its inputs.
+    mark.write_bytes(b"A command is at work here, or was killed.\n")
     try:
         yield
     except Exception:
@@ -178,11 +185,12 @@ def remember(business: Business, months: Sequence[str], built_from: str) -> None
         Fingerprint of the profiles' inputs, from `profiles_digest`.
     """
     rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
-    write_frame(business.home.whole(REJECTS), rejects, REJECTS)
-    record_run(business.home.root, business.as_of, built_from)
-    # Do not record the inputs while a later month is stale: its changes since the last build must stay visible.
-    if months and months[-1] >= max(built_months(business), default=""):
-        record_given(business)
+    with folders_synced_once():
+        write_frame(business.home.whole(REJECTS), rejects, REJECTS)
+        record_run(business.home.root, business.as_of, built_from)
+        # Do not record the inputs while a later month is stale: its changes since the last build must stay visible.
+        if months and months[-1] >= max(built_months(business), default=""):
+            record_given(business)
 
 
 def outcome(business: Business, months: Sequence[str], issued: int, say: Say) -> Outcome:

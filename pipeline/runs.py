@@ -7,14 +7,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import polars as pl
 
 from assets import clock
+from assets.calendars import Reach, reach_of
+from assets.environment import dagster_home, months_ahead
 from assets.ingest import ingest
-from assets.partitions import calendars
 from assets.progress import report
 from assets.resources import BillingHome, preload
+from assets.run_tags import RANGE_END, RANGE_START
 from billing.model.calendar import first_day
 from billing.model.catalogue import AFTER_ISSUE
 from billing.model.errors import InterruptedRunError, RefusedError
@@ -38,11 +39,13 @@ from billing.reports.preview import Preview, preview_month
 from billing.reports.row_decimals import decimals_of
 from billing.reports.sending import count_to_send
 from billing.rules.own_documents import shown_subscription_id
+from billing.store.home import Home
 from billing.store.monthly import read_month, write_month
 from billing.store.working_copy import name_of
 from pipeline.executor_choice import is_on_cluster
-from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.job_runs import Jobs, Turn
+from pipeline.process_settings import loading
+from pipeline.run_records import FOLDER
 from pipeline.run_state import (
     Outcome,
     Say,
@@ -57,7 +60,7 @@ from pipeline.run_state import (
     warn,
     without_pdf,
 )
-from pipeline.sqlite_storage import open_instance
+from pipeline.settings import bring_up_to_date, instance_folder
 
 
 def bill(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome:
@@ -83,7 +86,7 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
         undrawn: list[str] = []
         try:
             for each in months:
-                undrawn += _bill_month(business, each, jobs)
+                undrawn += _bill_month(business, each, jobs if each == months[-1] else jobs.without_pdf_of_report())
                 if not business.catalogue.policy.auto_issue:
                     _say_what_to_review(business, each, say)
             issued = business.register.count(through) - before
@@ -198,7 +201,7 @@ def correct(
         months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
             report("bringing months up to date", done, len(months))
-            _bill_month(business, each, computing)
+            _bill_month(business, each, computing if each == months[-1] else computing.without_pdf_of_report())
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
             notes, refused = in_their_formats(business, month, notes)
@@ -272,7 +275,6 @@ def _locked_and_ingested(business: Business, *, draft: bool, say: Say) -> Iterat
     is_submitted = is_on_cluster()
     with Turn(business) as turn:
         begin(business, draft=draft)
-        records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
             folder=name_of(home.root),
@@ -283,11 +285,31 @@ def _locked_and_ingested(business: Business, *, draft: bool, say: Say) -> Iterat
             accept_missing_accounts=True,
         )
         preload(resource, business)
-        with marked(home), open_instance(records) as instance:
-            _end_killed_runs(instance)
-            jobs = Jobs(resource, instance, say, turn, is_submitted)
+        with marked(home), _jobs(home, resource, say, turn, is_submitted=is_submitted) as jobs:
             _ingest(business, jobs)
             yield jobs
+
+
+def has_own_instance() -> bool:
+    """Whether the user has set an instance of Dagster, which then executes the jobs: its records may be on a server."""
+    return dagster_home() is not None
+
+
+@contextmanager
+def _jobs(home: Home, resource: BillingHome, say: Say, turn: Turn, *, is_submitted: bool) -> Iterator[Jobs]:
+    """The jobs of a command: executed by itself; by Dagster on a cluster, or with an instance that the user has set."""
+    if not (is_submitted or has_own_instance()):
+        bring_up_to_date(home, say)
+        yield Jobs(resource, say, instance_folder(home) / FOLDER)
+        return
+    # Imported late: Dagster takes a second to load.
+    with loading():
+        from pipeline.dagster_jobs import jobs_by_dagster
+        from pipeline.instance import use_instance_of
+
+    records = use_instance_of(home, say)
+    with jobs_by_dagster(records, say, turn, is_submitted=is_submitted) as dagster:
+        yield Jobs(resource, say, dagster=dagster)
 
 
 def _finish(business: Business, months: Sequence[str], jobs: Jobs) -> None:
@@ -307,26 +329,18 @@ def _send_mails(business: Business, months: Sequence[str], jobs: Jobs) -> None:
             jobs.sending().execute("send_mails", partition=month)
 
 
-def _end_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Mark runs of killed commands as failed in Dagster's records.
-
-    Safe under the home's lock: no other command is running. Otherwise such runs would look alive forever and block the
-    schedules.
-    """
-    unfinished = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags=BY_COMMAND_LINE
-    )
-    for run in instance.get_runs(unfinished):
-        instance.report_run_failed(run, "The command that made this run was killed; the next one completed its work.")
-
-
 def check_month(business: Business, month: str) -> None:
     """Refuse an unknown billing month."""
     business.refuse_unknown_month(month)
-    months = calendars().months
-    if not months.has_partition_key(month):
-        first, last = months.get_first_partition_key(), months.get_last_partition_key()
+    reach = _reach(business)
+    first, last = reach.first_month, reach.last_month
+    if not first <= month <= last:
         raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
+
+
+def _reach(business: Business) -> Reach:
+    catalogue = business.catalogue
+    return reach_of(business.home.root, catalogue.policy.billing_start, str(catalogue.zone), months_ahead())
 
 
 def _ingest(business: Business, jobs: Jobs) -> None:
@@ -334,18 +348,16 @@ def _ingest(business: Business, jobs: Jobs) -> None:
     if not days:
         return
     jobs.say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
-    calendar = calendars().days
-    ends = (calendar.get_first_partition_key(), calendar.get_last_partition_key())
-    first, last = (date.fromisoformat(str(key)) for key in ends)
-    known = [day for day in days if first <= day <= last]
+    reach = _reach(business)
+    known = [day for day in days if reach.first_day <= day <= reach.last_day]
     if not known:
         # Days outside the partitions: do the same work without a run.
         for warning in ingest(business).warnings:
             jobs.say(f"warning: {warning}")
         return
     bounds = {
-        "dagster/asset_partition_range_start": known[0].isoformat(),
-        "dagster/asset_partition_range_end": known[-1].isoformat(),
+        RANGE_START: known[0].isoformat(),
+        RANGE_END: known[-1].isoformat(),
     }
     jobs.execute("ingest", tags=bounds)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.environment import variables
+from assets.environment import home_folder, variables
 from assets.homes import checked_out_home
 from assets.partitions import calendars
 from billing.ingest.landing import delivered_files
@@ -20,13 +20,18 @@ from billing.month.recorded_inputs.months import built_months, month_inputs, mov
 from billing.month.steps import billed_months
 from billing.store.home import Home
 from billing.store.working_files import NOTHING
-from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
+from pipeline.job_lists import SERIAL
+from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, profiles_job
 from pipeline.months_to_run import load
 from pipeline.notices import failure_notice, is_configured, ready_notice, send
+from pipeline.replay_process import replay_recorded
+from pipeline.run_state import is_command_at_work
 from pipeline.schedules import as_of_config
 
 # Ingest as one range if a tick finds more ranges of days than this.
 _MOST_RANGES = 12
+# Dagster gives a tick a minute.
+_SECONDS_OF_REPLAY = 40
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -111,6 +116,9 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
     except RefusedError as error:
         yield dg.SkipReason(f"the catalogue cannot be read: {error}")
         return
+    if is_command_at_work(Home(root)):
+        yield dg.SkipReason("a command is at work")
+        return
     business = load(root, as_of)
     if business is None:
         yield dg.SkipReason("there is no business to bill, or its inputs are refused: see `overage check`")
@@ -131,6 +139,22 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
             partition_key=month,
             **as_of_config(as_of),
         )
+
+
+@dg.sensor(
+    name="recorded_runs",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Write the runs of commands, which work without Dagster, into Dagster's records.",
+)
+def recorded_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Replay what is recorded, in a process of its own."""
+    try:
+        home = Home(home_folder())
+    except RefusedError as error:
+        return dg.SkipReason(f"the home cannot be used: {error}")
+    is_done = replay_recorded(home, Path(context.instance.root_directory), _SECONDS_OF_REPLAY)
+    return dg.SkipReason("every run that has ended is recorded" if is_done else "runs are being recorded")
 
 
 _TOLD = [billing_month_job, ingest_job, issue_job, correct_job, profiles_job]

@@ -16,9 +16,11 @@ from billing.model.errors import RefusedError
 from billing.store.home import Home
 from billing.store.working_copy import name_of
 from pipeline.instance import use_instance_of
+from pipeline.replay_process import replay_recorded
 from pipeline.web_users import read_users
 from pipeline.webserver import PROGRAM
 
+_SECONDS_OF_REPLAY: Final = 30
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -48,7 +50,8 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     if not read_users(variables().get("OVERAGE_UI_USERS", "")) and host not in _LOOPBACK and not read_only:
         say(f"warning: everybody who reaches {host} may bill and issue: set OVERAGE_UI_USERS (--new-user makes a user)")
     _refuse_busy_port(host, port)
-    use_instance_of(home, say)
+    if not replay_recorded(home, use_instance_of(home, say), _SECONDS_OF_REPLAY):
+        say("the runs of commands since the UI was last open are still being written to its records")
     # Limit the calendars: months years ahead would look missing in the UI.
     environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": name_of(home.root)}
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]

@@ -199,13 +199,16 @@ class Business:
             return self.whole.currencies
         return currencies_of(self) if len(self.inputs.currencies) > 1 else Currencies(self.catalogue.currency)
 
-    @cached_property
+    @property
     def by_currency(self) -> "list[Business]":
         """The business, or shard, once for each currency of its accounts: with its catalogue, inputs and rows only.
 
         Where there is one currency, the business itself. What is computed of each is joined by whoever computes it.
         """
-        return parts_of(self)
+        # Kept, a business would hold itself: a shard would wait for the garbage collector.
+        return [self] if self.whole is not None or len(self.currencies.codes) == 1 else self._parts
+
+    _parts = cached_property(parts_of)
 
     def rows(self, frame: Rows) -> Rows:
         """The rows of the accounts in the currency of this business; all of them where it is no part."""

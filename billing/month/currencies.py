@@ -33,10 +33,8 @@ def currencies_of(business: Business) -> Currencies:
 
 
 def parts_of(business: Business) -> list[Business]:
-    """As `Business.by_currency`."""
+    """As `Business.by_currency`, where there are several."""
     currencies = business.currencies
-    if business.whole is not None or len(currencies.codes) == 1:
-        return [business]
     return [
         replace(
             business,
@@ -47,6 +45,11 @@ def parts_of(business: Business) -> list[Business]:
         )
         for code in currencies.codes
     ]
+
+
+def give_up_parts(business: Business) -> None:
+    """Let go of the parts, which hold the business: it is freed when nobody uses it any more."""
+    vars(business).pop("_parts", None)
 
 
 def of_currency(business: Business, currency: str) -> Business:

@@ -79,7 +79,7 @@ def dues_of_month(
     if not grants.is_empty():
         dues = _added(dues, prepayment_dues(month, grants))
     dues = _added(dues, _minimum_spends(business, month, dues, cycles=cycles, packages=packages))
-    redeemed = coupon_holdings(business) if catalogue.coupons else None
+    redeemed = coupon_holdings(business, month, decisions) if catalogue.coupons else None
     if redeemed is not None and not redeemed.is_empty():
         before = [each for each in business.home.months(DUES) if each < month]
         counted = counted_documents(business.scan_months(DUES, before).filter(pl.col("kind") == LineKind.COUPON))

@@ -41,9 +41,17 @@ def keep_settings(
     currencies: Sequence[str] = (),
     requests: pl.LazyFrame | None = None,
 ) -> None:
-    """Record the settings before billing dates are closed; those of the first closing stay.
+    """Record `settings_to_keep`: a home billed by a version that recorded none records those of its next run."""
+    register.keep_settings(settings_to_keep(register, catalogue, currencies, requests))
 
-    A home billed by a version that recorded none records those of its next run.
+
+def settings_to_keep(
+    register: Register,
+    catalogue: Catalogue,
+    currencies: Sequence[str] = (),
+    requests: pl.LazyFrame | None = None,
+) -> dict[str, str]:
+    """The settings to record before billing dates are closed; those of the first closing stay.
 
     Parameters
     ----------
@@ -60,7 +68,7 @@ def keep_settings(
     }
     used = {f"{_CURRENCY}{code}": "used" for code in currencies or (catalogue.currency,)}
     asked = {} if requests is None else dict.fromkeys(_asked_for(catalogue, requests), "asked for")
-    register.keep_settings({**settings_of(catalogue), **hidden, **used, **asked})
+    return {**settings_of(catalogue), **hidden, **used, **asked}
 
 
 def _asked_for(catalogue: Catalogue, requests: pl.LazyFrame) -> list[str]:

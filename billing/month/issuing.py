@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import polars as pl
@@ -37,7 +37,7 @@ from billing.month.drafting import (
     keep_drafts_after,
     rows_through,
 )
-from billing.month.issued_settings import keep_settings
+from billing.month.issued_settings import settings_to_keep
 from billing.month.lost_deliveries import newly_measured
 from billing.month.parking import park
 from billing.month.shards import each_shard, shard_homes
@@ -121,9 +121,10 @@ class _Issued:
 def _issue_now(business: Business, issue: Issue) -> _Issued:
     month, register = issue.month, business.register
     refuse_lost_documents(business)
-    keep_settings(register, business.catalogue, business.inputs.currencies, business.inputs.requests_of_everyone)
+    inputs = business.inputs
+    settings = settings_to_keep(register, business.catalogue, inputs.currencies, inputs.requests_of_everyone)
     is_all = register.count(month, since=month) == 0
-    given = register.issue(issue)
+    given = register.issue(replace(issue, settings=settings))
     buckets = [home.buckets for home in shard_homes(business, month)]
     return _Issued(dict(zip(buckets, issue.parts, strict=True)), dict(zip(buckets, given, strict=True)), is_all)
 

@@ -1,6 +1,7 @@
 """Draw the PDFs of issued documents, and write the e-invoices in or beside them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -12,9 +13,11 @@ from billing.month.business import Business
 from billing.month.invoice_files import InvoiceFiles
 from billing.register.register import Register
 from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, render_files
+from billing.store.files import folders_synced_once
 from billing.store.home import Home
 
 DOCUMENTS_OF_A_BLOCK: Final = 500
+_RECORDED_TOGETHER: Final = 500
 
 
 @dataclass(frozen=True)
@@ -95,20 +98,22 @@ def _render(
     rendered: list[RenderedFile] = []
     undrawn: list[Undrawn] = []
     unrecorded: list[dict[str, object]] = []
-    for file in render_files(jobs, workers=workers):
-        if isinstance(file, Undrawn):
-            undrawn.append(file)
-            continue
-        number = numbers[file.path.stem]
-        if known[number] is None:
-            unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
-        rendered.append(file)
-        if progress is not None:
-            progress(len(rendered), len(missing))
-        if len(unrecorded) == 500:
-            invoices.record()
-            register.record_files(unrecorded)
-            unrecorded = []
+    # Files are recorded after their folder is synced: of few of them once.
+    with folders_synced_once() if len(missing) < _RECORDED_TOGETHER else nullcontext():
+        for file in render_files(jobs, workers=workers):
+            if isinstance(file, Undrawn):
+                undrawn.append(file)
+                continue
+            number = numbers[file.path.stem]
+            if known[number] is None:
+                unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
+            rendered.append(file)
+            if progress is not None:
+                progress(len(rendered), len(missing))
+            if len(unrecorded) == _RECORDED_TOGETHER:
+                invoices.record()
+                register.record_files(unrecorded)
+                unrecorded = []
     invoices.record()
     register.record_files(unrecorded)
     drawn = [(numbers[file.path.stem], file) for file in rendered]

@@ -31,6 +31,7 @@ from billing.model.tables import (
     USAGE,
 )
 from billing.month.business import Business
+from billing.month.currencies import give_up_parts
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.store.files import remove_file
 from billing.store.home import Home
@@ -98,8 +99,11 @@ def each_shard(
         if home is business.home:
             yield business
             return
-        yield business.of(home.buckets or WHOLE)
+        shard = business.of(home.buckets or WHOLE)
+        yield shard
         # Memory follows the shard: give back that of one before the next.
+        give_up_parts(shard)
+        del shard
         return_freed_blocks()
 
 

@@ -202,7 +202,8 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         (pl.col("outcome") != Outcome.PENDING)
         | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
     )
-    offers = [coupon_redemptions(business).answers]
+    of_packages = pl.concat([closed, DECISIONS.conform(changes)])
+    offers = [coupon_redemptions(business, month, of_packages).answers]
     asked = business.asked_add_ons
     if business.lives.answers["outcome"].is_in([Outcome.PENDING, Outcome.SUPERSEDED]).any() or not asked.is_empty():
         decided_before = business.register.closed_decision_ids()
@@ -212,7 +213,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         offers.append(late_add_on_answers(asked, closed_dates, decided_before))
     decisions = month_decisions(
         month,
-        pl.concat([closed, DECISIONS.conform(changes)]),
+        of_packages,
         with_asked_add_ons(answers, business.requests),
         refund_amounts(business),
         business.first_month or month,

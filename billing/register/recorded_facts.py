@@ -22,6 +22,16 @@ from billing.rules.opening_balances import OPENING_POSTINGS
 BEGUN_SCHEMA: Final = {"subscription_id": pl.String, "account_id": pl.String, "request_id": pl.String}
 
 
+def keep_settings(connection: sa.Connection, settings: Mapping[str, str]) -> None:
+    """As `Register.keep_settings`, in a transaction of others."""
+    if connection.execute(sa.select(stored.issued_months.c.billing_month).limit(1)).scalar() is None:
+        connection.execute(sa.delete(stored.settings))
+    known = set(connection.execute(sa.select(stored.settings.c.name)).scalars())
+    new = [{"name": name, "value": value} for name, value in settings.items() if name not in known]
+    if new:
+        connection.execute(sa.insert(stored.settings), new)
+
+
 class RecordedFacts(Connection):
     """Facts recorded with an issue: what was closed, decided and measured."""
 
@@ -225,9 +235,4 @@ class RecordedFacts(Connection):
         """Record settings: replace them until a billing date is closed, then only add missing ones."""
         with self._made.begin() as connection:
             self._wait_for_others(connection)
-            if connection.execute(sa.select(stored.issued_months.c.billing_month).limit(1)).scalar() is None:
-                connection.execute(sa.delete(stored.settings))
-            known = set(connection.execute(sa.select(stored.settings.c.name)).scalars())
-            new = [{"name": name, "value": value} for name, value in settings.items() if name not in known]
-            if new:
-                connection.execute(sa.insert(stored.settings), new)
+            keep_settings(connection, settings)

@@ -4,7 +4,7 @@ Issuing is one transaction: it assigns gap-free numbers, writes documents with e
 the billing dates. Amounts are integers, in ten-thousandths of the currency: no database ever sees a binary float.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -22,7 +22,7 @@ from billing.register.connection import state_of
 from billing.register.issued_documents import DOCUMENT_SCHEMA, OF_THE_DUE, IssuedDocuments, IssuedRows
 from billing.register.numbers import Numbers, NumbersInOrder
 from billing.register.profile_links import ProfileLinks
-from billing.register.recorded_facts import RecordedFacts
+from billing.register.recorded_facts import RecordedFacts, keep_settings
 from billing.register.rows import (
     as_due,
     credit_rows,
@@ -94,6 +94,8 @@ class Issue:
         The formats of numbers, as the catalogue has them.
     are_sent
         Whether the documents are to be sent by mail.
+    settings
+        As `Register.keep_settings`: recorded first.
     """
 
     month: str
@@ -104,6 +106,7 @@ class Issue:
     measured: pl.DataFrame | None = None
     numbering: Numbering = field(default_factory=Numbering)
     are_sent: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_rows(self) -> bool:
@@ -198,6 +201,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
                     f"nothing can be issued as of {issue.as_of}: documents were issued as of {latest}; "
                     f"expected an as-of day of {latest} or later (a draft may look back)"
                 )
+            if issue.settings:
+                keep_settings(connection, issue.settings)
             given = self._write_documents(connection, issue)
             for part in issue.parts:
                 self._close(connection, issue, part)

@@ -1,6 +1,7 @@
 """The report of a month as one self-contained HTML page and as a PDF: `reports/<month>.html` and `.pdf`."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -12,6 +13,7 @@ import polars as pl
 
 from billing.ingest.manifest import OUTCOMES
 from billing.model.catalogue import Catalogue
+from billing.model.errors import RefusedError
 from billing.model.money import minor_units
 from billing.model.plain_rows import plain_number
 from billing.model.text import counted
@@ -21,7 +23,7 @@ from billing.reports.bundled_pages import bundled_texts, page_environment
 from billing.reports.month_report import AGES, MonthReport
 from billing.reports.shadow_tables import shadow_tables
 from billing.reports.svg_charts import bars, columns, flows
-from billing.store.files import write_bytes
+from billing.store.files import folders_synced_once, remove_file, write_bytes
 from billing.store.home import Home
 
 _NAMES: Final = ("month_report.html.j2", "month_report.css")
@@ -37,21 +39,53 @@ _OF_A_CURRENCY: Final = (
 """Headings of the tables that stand once for each currency."""
 
 
-def write_report(business: Business, report: MonthReport) -> tuple[Path, Path]:
+def write_report(business: Business, report: MonthReport, *, with_pdf: bool = True) -> tuple[Path, Path]:
     """Write both files if they changed; equal reports give equal bytes.
+
+    Parameters
+    ----------
+    with_pdf
+        Draw the PDF. Without it, one that is no longer that of the page is removed: `draw_report` draws it.
 
     Returns
     -------
     tuple
-        The paths of the page and of the PDF.
+        The paths of the page and of the PDF, which may not be there.
     """
     page, pdf = report_paths(business.home, report.month)
-    html = report_page(business.catalogue, report)
-    # Rendering takes a second. Write the page after its PDF: an unchanged page then implies a current PDF.
-    if not pdf.exists() or not page.exists() or page.read_bytes() != html.encode():
-        write_bytes(pdf, draw_page(html, "month_report_print.css"))
-        write_bytes(page, html.encode())
+    html = report_page(business.catalogue, report).encode()
+    is_current = page.exists() and page.read_bytes() == html
+    is_drawn = with_pdf and not (is_current and pdf.exists())
+    # Drawing takes long. Write the page after its PDF: an unchanged page then implies that a PDF is current. A first
+    # PDF is current or missing, in whatever order they reach the disk.
+    with nullcontext() if pdf.exists() else folders_synced_once():
+        if is_drawn:
+            write_bytes(pdf, _drawn(html))
+        elif not is_current:
+            remove_file(pdf)
+        if not is_current:
+            write_bytes(page, html)
     return page, pdf
+
+
+def draw_report(home: Home, month: str) -> Path:
+    """Draw the PDF of a month's page, if it is not there; returns its path.
+
+    Raises
+    ------
+    RefusedError
+        When the month has no report.
+    """
+    page, pdf = report_paths(home, month)
+    if not page.exists():
+        raise RefusedError(f"{month}: found no report {page}, expected a month that was billed")
+    if not pdf.exists():
+        write_bytes(pdf, _drawn(page.read_bytes()))
+    return pdf
+
+
+def _drawn(html: bytes) -> bytes:
+    return draw_page(html.decode(), "month_report_print.css")
 
 
 def report_paths(home: Home, month: str) -> tuple[Path, Path]:

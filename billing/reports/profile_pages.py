@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import polars as pl
-from jinja2 import FunctionLoader, StrictUndefined
+from jinja2 import FunctionLoader, StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from billing.model.catalogue import Catalogue
@@ -66,14 +66,24 @@ def write_profile_pages(
             if before.get(row["account_id"]) != row or path.name not in standing:
                 shown = page.render(style=style, **_shown(row, names.get(row["account_id"]), catalogue))
                 written += write_bytes(path, shown.encode())
-    listed = [row | {"name": names.get(row["account_id"]), "page": quote(pages[row["account_id"]])} for row in rows]
-    as_of = rows[0]["as_of"] if rows else ""
-    used = sorted({row["currency"] for row in rows}) or [catalogue.currency]
-    whole = index.render(style=style, profiles=listed, as_of=as_of, currencies=used)
-    written += write_bytes(home.profiles / "index.html", whole.encode())
+        written += write_bytes(home.profiles / "index.html", _index(index, style, rows, names, pages, catalogue))
     _remove_former_pages(home, pages, standing)
     write_bytes(state, made_with.encode())
     return written
+
+
+def _index(
+    template: Template,
+    style: str,
+    rows: Sequence[dict[str, Any]],
+    names: Mapping[str, str | None],
+    pages: Mapping[str, str],
+    catalogue: Catalogue,
+) -> bytes:
+    listed = [row | {"name": names.get(row["account_id"]), "page": quote(pages[row["account_id"]])} for row in rows]
+    as_of = rows[0]["as_of"] if rows else ""
+    used = sorted({row["currency"] for row in rows}) or [catalogue.currency]
+    return template.render(style=style, profiles=listed, as_of=as_of, currencies=used).encode()
 
 
 def page_names(account_ids: Sequence[str]) -> dict[str, str]:

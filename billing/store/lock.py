@@ -95,6 +95,20 @@ def is_held_by(home: Home, holder: str) -> bool:
     return False
 
 
+def is_held(home: Home) -> bool:
+    """Whether any process holds the home's lock."""
+    try:
+        file = _lock_of(home).open()
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 _held: set[Path] = set()
 
 

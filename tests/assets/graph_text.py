@@ -58,7 +58,7 @@ def _schedules(defs: dg.Definitions) -> Iterator[str]:
 
 def _sensors(defs: dg.Definitions) -> Iterator[str]:
     for sensor in sorted(defs.sensors or [], key=lambda sensor: sensor.name):
-        jobs = ", ".join(job.name for job in sensor.jobs) if sensor.has_jobs else "tells people"
+        jobs = ", ".join(job.name for job in sensor.jobs) if sensor.has_jobs else "starts no run"
         yield f"sensor {sensor.name} -> {jobs}"
 
 

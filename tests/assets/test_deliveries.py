@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets import deliveries, shards
+from assets.dagster_graph import HomeResource
 from assets.deliveries import ingested_together
 from assets.handovers import forget_handed_over, hand_over, handed_over
 from assets.heads import WARNINGS
@@ -36,7 +37,7 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
 
 def ingest(instance: dg.DagsterInstance, landing: Landing, tags: Mapping[str, str]) -> dg.DagsterRun:
     """A run that ingests; with tags of an earlier one it is executed again, as Dagster's page does."""
-    home = BillingHome(folder=str(landing.root), as_of="2026-01-31")
+    home = HomeResource(folder=str(landing.root), as_of="2026-01-31")
     done = dg.materialize(
         [ingested_together], instance=instance, resources={"billing_home": home}, tags=tags, raise_on_error=False
     )
@@ -97,7 +98,7 @@ def test_a_shard_that_a_run_which_is_begun_again_leaves_out_is_billed_when_they_
             bill_shard(root, plan, shard, register)
 
     monkeypatch.setattr("assets.shards.bill_planned_shard", bill)
-    home = BillingHome(folder=str(landing.root), as_of="2026-01-31")
+    home = HomeResource(folder=str(landing.root), as_of="2026-01-31")
     with dg.DagsterInstance.ephemeral() as instance:
         tags = {"dagster/partition": "2026-01"}
         done = dg.materialize([shards.shards], instance=instance, resources={"billing_home": home}, tags=tags)

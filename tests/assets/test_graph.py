@@ -13,9 +13,10 @@ import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
-from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach, calendars_of
+from assets.calendars import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach
+from assets.partitions import calendars_of
 from pipeline.definitions import definitions, defs
-from pipeline.jobs import MONTHLY
+from pipeline.job_lists import MONTHLY
 from tests.assets.graph_text import GRAPH, graph_text
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +94,6 @@ def test_a_month_reads_the_same_month_of_every_asset_but_itself() -> None:
 LOAD = """
 import json, sys
 import dagster as dg
-from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach
 from pipeline.definitions import defs
 dg.Definitions.validate_loadable(defs)
 from assets.partitions import calendars

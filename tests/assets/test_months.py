@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from assets import documents, ingest
-from assets.resources import BillingHome
+from assets.dagster_graph import HomeResource
 from billing.documents.drafts import Drafts
 from billing.ingest import IngestOutcome
 from billing.model.tables import DRAFTS, INGEST
@@ -132,7 +132,7 @@ def step(home: Path, asset: str, as_of: str, month: str) -> dg.ExecuteInProcessR
         return dg.materialize(
             [defs.get_assets_def(asset), *defs.get_repository_def().source_assets_by_key.values()],
             run_config={"resources": {"billing_home": {"config": {"folder": str(home), "as_of": as_of}}}},
-            resources={"billing_home": BillingHome()},
+            resources={"billing_home": HomeResource()},
             partition_key=month,
             selection=[asset],
             instance=instance,

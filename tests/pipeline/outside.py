@@ -51,8 +51,8 @@ def overage(*arguments: object, paper: bool = False, dagster: bool = False, regi
     paper
         Draw PDFs. Without it a file stands in for each, at which the command does not look.
     dagster
-        Run jobs through Dagster, with its records in memory. Without it their steps are called one after the other,
-        which takes a third of the time.
+        Run jobs through Dagster, with its records in memory. Without it the command executes them itself, as it does
+        outside of tests, and records nothing.
     register
         The URL of a register on a server; without it the register is in the home.
     """
@@ -74,8 +74,9 @@ def overage(*arguments: object, paper: bool = False, dagster: bool = False, regi
 def in_memory() -> Iterator[None]:
     """Dagster's records are kept in memory, and forgotten."""
     with (
+        mock.patch("pipeline.runs.has_own_instance", lambda: True),
         mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral),
-        mock.patch("pipeline.runs.open_instance", lambda folder: dg.DagsterInstance.ephemeral()),
+        mock.patch("pipeline.dagster_jobs.open_instance", lambda folder: dg.DagsterInstance.ephemeral()),
     ):
         yield
 

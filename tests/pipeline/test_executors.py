@@ -102,12 +102,13 @@ def test_a_worker_needs_a_broker(tmp_path: Path) -> None:
     assert (ended.status, "expected OVERAGE_EXECUTOR=celery" in ended.messages) == (2, True)
 
 
-def test_an_executor_holds_the_lock_of_the_home_for_the_whole_run(
+def test_an_executor_holds_the_lock_of_the_home_for_the_whole_run_after_those_of_commands_are_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "landing").mkdir()
     monkeypatch.setenv("OVERAGE_HOME", str(tmp_path))
-    seen = []
+    seen: list[object] = []
+    monkeypatch.setattr(executors, "replay_recorded", lambda home, *_: seen.append(home))
 
     @dg.op
     def look(context: dg.OpExecutionContext) -> None:
@@ -124,7 +125,7 @@ def test_an_executor_holds_the_lock_of_the_home_for_the_whole_run(
         run = instance.create_run_for_job(looking)
         result = execute_run(InMemoryJob(looking), run, instance, raise_on_error=True)
     assert result.success
-    assert seen == [True, True]
+    assert seen == [Home(tmp_path), True, True]
     assert not is_held_by(Home(tmp_path), "")
 
 

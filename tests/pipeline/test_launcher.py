@@ -15,10 +15,11 @@ from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
 from assets.heads import HEAD
+from assets.run_tags import BY_COMMAND_LINE
 from billing.store.home import Home
 from billing.store.lock import lock
 from pipeline.definitions import defs
-from pipeline.instance import BY_COMMAND_LINE, use_instance_of
+from pipeline.instance import use_instance_of
 from pipeline.launcher import WatchingRunLauncher
 
 

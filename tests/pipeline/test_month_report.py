@@ -17,7 +17,7 @@ from billing.reports.month_report import MonthReport, month_report
 from billing.reports.month_report_page import report_page
 from billing.sample import write_sample
 from pipeline.definitions import defs
-from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show, total_of
+from tests.pipeline.outside import Ended, Landing, bill, blank_files, blank_page, overage, show, total_of
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -128,6 +128,37 @@ def test_the_pdf_is_drawn_from_the_page_and_the_same_each_time(landing: Landing)
 
 
 # --- on the pages of Dagster ----------------------------------------------------------------------------------------
+
+
+def test_the_pdf_of_the_last_month_of_a_command_is_drawn_and_others_when_they_are_asked_for(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=16_000)
+    months = ("bill", "2026-01", "--through", "2026-03", "--as-of", "2026-03-31", "--home", tmp_path)
+
+    def drawn() -> list[str]:
+        return sorted(path.name for path in (tmp_path / "reports").glob("*.pdf"))
+
+    def asked_for(month: str) -> Ended:
+        return overage("report", month, "--home", tmp_path)
+
+    assert overage(*months).status == 0
+    assert (drawn(), len(list((tmp_path / "reports").glob("*.html")))) == (["2026-03.pdf"], 3)
+    path = tmp_path / "reports" / "2026-01.pdf"
+    assert asked_for("2026-01") == Ended(0, f"{path}\n", "")
+    page = path.with_suffix(".html").read_text()
+    assert path.read_bytes() == blank_page(page, "month_report_print.css")
+    path.write_bytes(b"it is there")
+    assert asked_for("2026-01").status == 0
+    assert path.read_bytes() == b"it is there"
+    # A PDF never says what its page does not.
+    landing.use("acme", "2026-01-25", emails=20_000, delivered="2026-03-30")
+    assert overage(*months).status == 0
+    assert path.with_suffix(".html").read_text() != page
+    assert drawn() == ["2026-03.pdf"]
+    assert asked_for("2026-04").status == 2
+    assert "found no report" in asked_for("2026-04").messages
+    assert "unknown month" in asked_for("../../2026-01").messages
 
 
 def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from billing.store.home import Home
+from billing.store.lock import lock
 from pipeline import schedules, sensors
 from pipeline.definitions import defs
+from pipeline.run_state import marked
 from pipeline.schedules import schedules_in
-from pipeline.sensors import new_deliveries, roll_forward
+from pipeline.sensors import new_deliveries, recorded_runs, roll_forward
 from tests.pipeline.outside import Landing, bill, show
 
 
@@ -164,6 +167,44 @@ def test_nothing_is_rolled_forward_while_a_run_is_at_work(landing: Landing, monk
         instance.add_run(dg.DagsterRun("ingest", tags={"overage/serial": "home"}, status=dg.DagsterRunStatus.STARTED))
         with dg.build_sensor_context(instance, repository_def=defs.get_repository_def()) as context:
             assert roll_forward.evaluate_tick(context).skip_message == "other runs are at work"
+
+
+def test_while_a_command_is_at_work_nothing_is_rolled_forward(landing: Landing) -> None:
+    def said() -> str | None:
+        with (
+            dg.DagsterInstance.ephemeral() as instance,
+            dg.build_sensor_context(instance, repository_def=defs.get_repository_def()) as context,
+        ):
+            return roll_forward.evaluate_tick(context).skip_message
+
+    home = Home(landing.root)
+    home.lake.mkdir()
+    with lock(home):
+        assert said() != "a command is at work", "a run of Dagster's has the lock"
+        with marked(home):
+            assert said() == "a command is at work"
+        with pytest.raises(SystemExit), marked(home):
+            raise SystemExit("as a kill does, this leaves the mark")
+    assert said() != "a command is at work", "it was killed"
+
+
+def test_runs_of_commands_are_replayed(landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Home, Path]] = []
+
+    def replay(home: Home, folder: Path, _: float) -> bool:
+        asked.append((home, folder))
+        return len(asked) == 1
+
+    monkeypatch.setattr(sensors, "replay_recorded", replay)
+    monkeypatch.setenv("OVERAGE_HOME", str(landing.root))
+    (tmp_path / "dagster").mkdir()
+    with (
+        dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance,
+        dg.build_sensor_context(instance, repository_def=defs.get_repository_def()) as context,
+    ):
+        said = [recorded_runs.evaluate_tick(context).skip_message for _ in range(2)]
+    assert said == ["every run that has ended is recorded", "runs are being recorded"]
+    assert asked == [(Home(landing.root), tmp_path / "dagster")] * 2
 
 
 # --- the schedules on a home ----------------------------------------------------------------------------------------

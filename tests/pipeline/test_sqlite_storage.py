@@ -39,6 +39,8 @@ def landing(tmp_path: Path) -> Landing:
 def billed(home: Path, month: str, as_of: str) -> None:
     with (
         mock.patch.dict(os.environ),
+        # Its records are written by Dagster.
+        mock.patch("pipeline.runs.has_own_instance", lambda: True),
         mock.patch("billing.month.pdf_files.render_files", blank_files),
         mock.patch("billing.reports.month_report_page.draw_page", blank_page),
     ):
@@ -71,7 +73,7 @@ def test_a_command_records_what_dagsters_own_classes_record(landing: Landing, tm
     shutil.copytree(landing.root, other)
     for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-12")):
         billed(landing.root, month, as_of)
-        with mock.patch("pipeline.runs.open_instance", lambda folder: dg.DagsterInstance.get()):
+        with mock.patch("pipeline.dagster_jobs.open_instance", lambda folder: dg.DagsterInstance.get()):
             billed(other, month, as_of)
     ours, theirs = recorded(landing.root), recorded(other)
     assert len(theirs["runs: runs"]) >= 5

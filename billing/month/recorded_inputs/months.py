@@ -218,7 +218,8 @@ def record_step(business: Business, month: str, step: str) -> None:
         for name, value in month_inputs(business, month).items()
         if name not in (*_MOVED_BY_ISSUING, *_MOVED_BY_STEPS)
     }
-    write_record(month_record(business.home, month, step), Record(current | _steps_read(business, month, step)))
+    record = Record(current | _steps_read(business, month, step))
+    write_record(month_record(business.home, month, step), record, may_be_lost=True)
 
 
 def steps_to_run(business: Business, month: str) -> list[str]:
@@ -348,7 +349,7 @@ def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) ->
 
 
 def _is_current(business: Business, month: str, step: str, current: Mapping[str, str]) -> bool:
-    record = read_record(month_record(business.home, month, step))
+    record = read_record(month_record(business.home, month, step), may_be_lost=True)
     if record is None:
         return False
     # The record still has inputs that stopped counting when the month was closed.

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from billing.store.files import write_bytes
+from billing.store.files import unsynced, write_bytes
 from billing.store.home import Home
 
 
@@ -34,8 +35,13 @@ def month_record(home: Home, month: str, what: str) -> Path:
     return home.lake / "fingerprints" / f"billing_month={month}" / f"{home.part_name(what)}.json"
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path, *, may_be_lost: bool = False) -> Record | None:
     """What is recorded; None where nothing is, or where the file holds no record.
+
+    Parameters
+    ----------
+    may_be_lost
+        As of `write_record`: a power cut may leave an empty file.
 
     Raises
     ------
@@ -43,9 +49,12 @@ def read_record(path: Path) -> Record | None:
         When the file is damaged: `overage repair` takes it away.
     """
     try:
-        content = json.loads(path.read_bytes())
+        found = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    if may_be_lost and not found.strip(b"\0"):
+        return None
+    content = json.loads(found)
     if not isinstance(content, dict):
         return None
     inputs = content.get("inputs")
@@ -55,9 +64,18 @@ def read_record(path: Path) -> Record | None:
     return Record(inputs, content.get("outputs", {}))
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write a record, replacing the previous one."""
+def write_record(path: Path, record: Record, *, may_be_lost: bool = False) -> None:
+    """Write a record, replacing the previous one.
+
+    Parameters
+    ----------
+    may_be_lost
+        Do not sync a record that replaces none: without it the computation is repeated. Never lose one that replaces
+        another: that would stand for a later table.
+    """
     content: dict[str, Mapping[str, str]] = {"inputs": record.inputs}
     if record.outputs:
         content["outputs"] = record.outputs
-    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    is_synced = not may_be_lost or path.exists()
+    with nullcontext() if is_synced else unsynced(path.parent):
+        write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())

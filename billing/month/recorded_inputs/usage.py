@@ -77,7 +77,7 @@ def added_events(home: Home, month: str, digest: str, events: Mapping[str, str])
         As `event_hashes` now.
     """
     try:
-        record = read_record(month_record(home, month, RECORD))
+        record = read_record(month_record(home, month, RECORD), may_be_lost=True)
         if record is None:
             return None
         known = {name: content for name, content in record.inputs.items() if name != _MEASURED_BY}
@@ -94,4 +94,4 @@ def added_events(home: Home, month: str, digest: str, events: Mapping[str, str])
 def record_measured(home: Home, month: str, digest: str, events: Mapping[str, str]) -> None:
     """Record the inputs of the month's current USAGE."""
     made = {USAGE.name: file_hash(home.partition(USAGE, month))}
-    write_record(month_record(home, month, RECORD), Record({_MEASURED_BY: digest, **events}, made))
+    write_record(month_record(home, month, RECORD), Record({_MEASURED_BY: digest, **events}, made), may_be_lost=True)

@@ -45,6 +45,24 @@ def test_a_damaged_record_is_no_missing_one(tmp_path: Path, content: bytes) -> N
     assert last_as_of(tmp_path) is None and profiles_built_from(tmp_path) is None, "the next run writes it anew"
 
 
+def test_a_record_that_may_be_lost_is_synced_only_where_it_replaces_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    path = month_record(Home(tmp_path), "2026-01", "usage")
+    write_record(path, Record({"a": "1"}), may_be_lost=True)
+    assert synced == []
+    write_record(path, Record({"a": "2"}), may_be_lost=True)
+    assert len(synced) == 2, "the file and its folder"
+    # What a power cut leaves of one that was not.
+    for content in (b"", b"\0" * 100):
+        path.write_bytes(content)
+        assert read_record(path, may_be_lost=True) is None
+        with pytest.raises(ValueError):
+            read_record(path)
+
+
 def test_the_last_run_of_an_earlier_version_is_known(tmp_path: Path) -> None:
     path = tmp_path / "lake" / "last_run.json"
     path.parent.mkdir()

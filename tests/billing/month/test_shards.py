@@ -1,7 +1,9 @@
 """A month of shards: the same documents, numbers, register and rows as a month in one piece."""
 
+import gc
 import itertools
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date
@@ -28,7 +30,7 @@ from billing.model.tables import (
     UNBILLED,
     USAGE,
 )
-from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
+from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS, STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.issuing import complete_issue, issue_documents
@@ -53,7 +55,9 @@ from billing.store.monthly import read_month
 from tests.billing.month.test_moving_in import catalogue
 from tests.by_steps import bill_by_steps
 from tests.landing import Landing
+from tests.several_currencies import four_customers
 from tests.sizes import sized
+from tests.sold_business import sold_landing
 
 MONTHS = sized(2, 5)
 ACCOUNTS = sized(24, 100)
@@ -355,3 +359,24 @@ def test_a_damaged_part_is_made_again_with_as_many_shards_or_others(table: Table
     assert len(after.home.parts(table, "2026-01")) == 2
     assert [key for key, rows in tables(after).items() if not rows.equals(found[key])] == []
     assert [rows.equals(again) for rows, again in zip(issued, registered(after), strict=True)] == [True] * 7
+
+
+@pytest.mark.parametrize("make", [sold_landing, four_customers])
+def test_a_shard_is_freed_when_the_next_one_begins(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """What holds itself is freed by the garbage collector alone: memory would grow with every shard."""
+    make(tmp_path)
+    business = Business.load(tmp_path, date(2026, 1, 31), shards=3)
+    ingest_usage(business)
+    begin_month(business, "2026-01")
+    gc.collect()
+    gc.disable()
+    try:
+        shards = []
+        for shard in each_shard(business, "2026-01"):
+            shards.append(weakref.ref(shard))
+            for write in STEPS_OF_A_MONTH.values():
+                write(shard, "2026-01")
+        del shard
+        assert [found() for found in shards] == [None, None, None]
+    finally:
+        gc.enable()

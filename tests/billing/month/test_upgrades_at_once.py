@@ -125,6 +125,43 @@ def test_in_a_trial_it_holds_from_the_first_billing_date(billed: Business) -> No
     assert documents(billed, "trial")[0] == ("2026-01-20", "invoice", "trial/2026-01-06", "199.00")
 
 
+def test_a_coupon_is_redeemed_for_the_package_that_the_upgrade_gave(tmp_path: Path) -> None:
+    of_starter, of_silver, of_gold = (
+        f"  - {{name: of_{each}, percent: 10, applies_to: [package_fee], packages: [{each}]}}\n"
+        for each in ("starter", "silver", "gold")
+    )
+    landing = Landing(tmp_path, f"{AT_ONCE}\ncoupons:\n{of_starter}{of_silver}{of_gold}")
+    for name in ("early", "same-day", "late", "on-date"):
+        landing.customer(name)
+        upgrade(landing, name, "silver", "2026-02-10" if name == "on-date" else "2026-01-20")
+    upgrade(landing, "late", "gold", "2026-01-25")
+    days = {"early": "01-19", "same-day": "01-20", "late": "01-26", "on-date": "02-11"}
+    for name, day in days.items():
+        for coupon in ("of_starter", "of_silver", "of_gold"):
+            landing.request(name, "redeem", f"2026-{day}T11:00:00Z", "support", coupon=coupon)
+    for month, day in DAYS:
+        business = bill_by_steps(landing.root, month, day)
+    approved = {
+        name: [
+            coupon
+            for coupon, outcome in rows(business, "decisions", "coupon", "outcome", account_id=name, kind="redeem")
+            if outcome == "approved"
+        ]
+        for name in days
+    }
+    assert approved == {
+        "early": ["of_starter"],
+        "same-day": ["of_silver"],
+        "late": ["of_gold"],
+        "on-date": ["of_silver"],
+    }
+    # 199.00 less 10 %
+    assert [net for *_, net in documents(business, "same-day")] == ["99.00", "67.74", "179.10", "179.10"]
+    assert [told for told in disagreements(business) if "PDF" not in told] == []
+    reopened = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert reopened.register.count() == business.register.count()
+
+
 def test_the_register_agrees(billed: Business) -> None:
     assert [told for told in disagreements(billed) if "PDF" not in told] == []
 

@@ -1,0 +1,44 @@
+"""What tests do in place of billing again leaves the same: files, messages and exit status."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of
+
+pytestmark = pytest.mark.usefixtures("profiles")
+
+
+def said(ended: Ended, home: Path) -> tuple[int, str]:
+    return ended.status, ended.messages.replace(str(home), "home")
+
+
+def facts(home: Path) -> dict[str, str]:
+    """Every file but those that hold when they were written."""
+    own = ("register.db", "lake/ingest_state.json", "drafted.json")
+    return {name: found for name, found in content_of(home).items() if not name.endswith(own)}
+
+
+def landing_at(home: Path) -> Landing:
+    landing = Landing(home)
+    for name in ("acme", "bolt"):
+        landing.customer(name)
+    landing.use("acme", emails=16_000, leads=2_600)
+    landing.use("bolt", "2026-01-21", emails=400_000)
+    landing.deliver(["no JSON at all"], "2026-01-22")
+    return landing
+
+
+def test_a_home_that_is_copied_goes_on_as_the_one_that_was_billed(tmp_path: Path) -> None:
+    told, made = {}, {}
+    for name in ("billed", "copied"):
+        home = tmp_path / name
+        landing = landing_at(home)
+        first = bill_once(home, "2026-01", "2026-01-31")
+        again = bill(home, "2026-01", "2026-01-31")
+        assert "nothing moved" in again.messages
+        landing.use("bolt", "2026-01-26", emails=2_000, delivered="2026-02-03")
+        ended = [first, again, bill(home, "2026-02", "2026-02-15")]
+        told[name], made[name] = [said(each, home) for each in ended], facts(home)
+    assert told["billed"] == told["copied"]
+    assert made["billed"] == made["copied"]

@@ -41,7 +41,7 @@ def read_record(path: Path, *, may_be_lost: bool = False) -> Record | None:
     Parameters
     ----------
     may_be_lost
-        As of `write_record`: a power cut may leave an empty file.
+        As of `write_record`: a power cut may leave an empty file, or zeros from some block on.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def read_record(path: Path, *, may_be_lost: bool = False) -> Record | None:
         found = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if may_be_lost and not found.strip(b"\0"):
+    if may_be_lost and (not found or b"\0" in found):
         return None
     content = json.loads(found)
     if not isinstance(content, dict):

@@ -56,7 +56,7 @@ def test_a_record_that_may_be_lost_is_synced_only_where_it_replaces_one(
     write_record(path, Record({"a": "2"}), may_be_lost=True)
     assert len(synced) == 2, "the file and its folder"
     # What a power cut leaves of one that was not.
-    for content in (b"", b"\0" * 100):
+    for content in (b"", b"\0" * 100, path.read_bytes()[:10] + b"\0" * 100):
         path.write_bytes(content)
         assert read_record(path, may_be_lost=True) is None
         with pytest.raises(ValueError):

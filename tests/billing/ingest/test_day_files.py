@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from billing.ingest import day_files
-from billing.ingest.day_files import PARTS, day_of, files_of_day, part_of, write_by_month
+from billing.ingest.day_files import PARTS, day_of, files_of_day, part_of, remove_others, write_by_month
 from billing.model.buckets import BUCKETS, bucket_of
 from billing.model.tables import EVENTS
 from billing.store.home import Home
@@ -36,7 +36,8 @@ def events(count: int = COUNT, accounts: int = 20) -> pl.DataFrame:
 
 def write(root: Path, rows: pl.DataFrame, size: int) -> Home:
     business = Business(Home(root))
-    write_by_month(business.home, EVENTS, DAY, rows.iter_slices(size), business.rules())
+    written = write_by_month(business.home, EVENTS, DAY, rows.iter_slices(size), business.rules())
+    remove_others(business.home, EVENTS, DAY, written)
     return business.home
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import against
+from benchmarks import against, page
 from benchmarks.measuring import run_measured
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -71,3 +71,8 @@ def test_ratios_are_those_of_pairs() -> None:
         [{"cpu_seconds": each, "peak_mb": 100, "seconds": each} for each in runs] for runs in ((2, 4, 8), (1, 1, 8))
     )
     assert against.ratios({"before": before, "now": now}) == {"cpu_seconds": 0.5, "peak_mb": 1.0, "seconds": 0.5}
+
+
+def test_the_page_of_results_shows_the_kept_figures() -> None:
+    for path, content in page.written().items():
+        assert path.read_text("utf-8") == content, f"{path.name}: write it again with `python -m benchmarks page`"

@@ -83,30 +83,26 @@ def step_of(home: Home, holder: str) -> Iterator[None]:
 
 def is_held_by(home: Home, holder: str) -> bool:
     """Whether a run of this name holds the home's lock, in any process."""
-    try:
-        file = _lock_of(home).open()
-    except FileNotFoundError:
-        return False
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return file.read() == holder
-    return False
+    return _holder(home) == holder
 
 
 def is_held(home: Home) -> bool:
     """Whether any process holds the home's lock."""
+    return _holder(home) is not None
+
+
+def _holder(home: Home) -> str | None:
+    """Who holds the home's lock; None if nobody does."""
     try:
         file = _lock_of(home).open()
     except FileNotFoundError:
-        return False
+        return None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
-    return False
+            return file.read()
+    return None
 
 
 _held: set[Path] = set()

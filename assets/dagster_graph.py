@@ -58,12 +58,12 @@ class HomeResource(dg.ConfigurableResource):  # type: ignore[type-arg] # The typ
         Draw the month's report as a PDF, too.
     """
 
-    folder: str = ""
-    as_of: str = ""
-    draft: bool = False
-    in_order: bool = False
-    accept_missing_accounts: bool = False
-    pdf_of_report: bool = True
+    folder: str = BillingHome.folder
+    as_of: str = BillingHome.as_of
+    draft: bool = BillingHome.draft
+    in_order: bool = BillingHome.in_order
+    accept_missing_accounts: bool = BillingHome.accept_missing_accounts
+    pdf_of_report: bool = BillingHome.pdf_of_report
 
     @property
     def home(self) -> BillingHome:

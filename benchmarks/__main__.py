@@ -4,7 +4,7 @@ import importlib
 import sys
 from typing import Final
 
-# By name: the function that takes the options and returns an exit status; imported when it is asked for.
+# Map each name to a function that takes options and returns an exit status; import it only when asked for.
 BENCHMARKS: Final = {
     "ingest_and_bill": "benchmarks.step_by_step:measure",
     "month_of_accounts": "benchmarks.month_of_accounts:measure",

@@ -59,7 +59,13 @@ The same commands on the same homes by this version and by {version}, in turns
 
 
 def main(options: Sequence[str]) -> int:
-    """Write the page and its pictures; the exit status is 1 where peers do not agree."""
+    """Write the page and its pictures; the exit status is 1 where peers do not agree.
+
+    Raises
+    ------
+    SystemExit
+        The kept figures are of sides that disagree.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks page")
     parser.add_argument("--measure", action="store_true", help="run the benchmarks of the page first")
     given = parser.parse_args(options)
@@ -91,6 +97,8 @@ def written() -> dict[Path, str]:
 
 def _result(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
+    if not found.get("agree", found.get("agreed")):
+        raise SystemExit(f"{name}: the sides that it compares disagree, expected the same results")
     return found
 
 

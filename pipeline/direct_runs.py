@@ -95,7 +95,7 @@ def _execute(run: RecordedRun, resource: BillingHome, recorder: Recorder | None)
                     result.evaluations.append(_evaluation(operation, each))
         except StepFailedError as failure:
             words, error = str(failure), found_error(failure)
-        # As Dagster, whatever is raised ends the step and is told: a native library panics with a BaseException.
+        # Catch whatever is raised, as Dagster does: a native library panics with a BaseException.
         except BaseException as raised:
             error, is_interrupted = found_error(raised), isinstance(raised, KeyboardInterrupt)
         if recorder is not None:

@@ -37,7 +37,7 @@ def replay_recorded(home: Home, folder: Path, seconds: float) -> bool:
         "OVERAGE_EXECUTOR": "in_process",
         "DAGSTER_HOME": str(folder.resolve()),
     }
-    # The command contains no data. Its group is its own: Ctrl-C stops those who wait for it, and it ends by itself.
+    # Give it a process group of its own: Ctrl-C ends the command that waits, not the replay.
     replaying = subprocess.Popen([sys.executable, "-m", "pipeline.replaying"], env=environment, process_group=0)
     try:
         replaying.wait(seconds)

@@ -125,3 +125,14 @@ def content_of(home: Path) -> dict[str, str]:
     page = re.compile("(profiles/[0-9a-f]{32})/")
     named = {each[1]: found.get(f"{each[1]}/index.html", "no page") for name in found if (each := page.match(name))}
     return {page.sub(lambda each: f"profiles/{named[each[1]]}/", name): digest for name, digest in found.items()}
+
+
+def two_customers(home: Path) -> Landing:
+    """Two customers with overages, and a row that is no JSON."""
+    landing = Landing(home)
+    for name in ("acme", "bolt"):
+        landing.customer(name)
+    landing.use("acme", emails=16_000, leads=2_600)
+    landing.use("bolt", "2026-01-21", emails=400_000)
+    landing.deliver(["no JSON at all"], "2026-01-22")
+    return landing

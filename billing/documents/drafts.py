@@ -177,7 +177,7 @@ class _Divided:
         key = places.columns[0]
         rows = frame.select(key).with_row_index("place").join(places, on=key, maintain_order="left")
         rows = rows if rows["range"].is_sorted() else rows.sort("range", maintain_order=True)
-        # Copy no frame that is in this order: most are, where all are billed on one date.
+        # Skip the copy where rows are in order already, as where all are billed on one date.
         is_divided = rows["place"].equals(pl.int_range(frame.height, eager=True))
         self._rows = frame if is_divided else frame[rows["place"]]
         self._ends = rows["range"].search_sorted(pl.Series(range(1, ranges)), "left").to_list()

@@ -179,7 +179,7 @@ class _Deciding:
         compared = [self.parsed.folder(version.day).find_any(version) for version in set(self.plan.kept) - current]
         needed.update(place.path for place in compared if place is not None)
         names = {path.relative_to(self.home.lake).as_posix() for path in needed}
-        # Views of days that are not written now read the parsed files that they were made of.
+        # Keep the parsed files of days that stay: their views read them.
         unchanged = [found for day, found in self.state.days.items() if day not in written] if self.state else []
         names.update(name for found in unchanged for name in found.outputs if name.startswith(_PARSED))
         return frozenset(names)

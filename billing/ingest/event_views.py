@@ -136,7 +136,7 @@ def view_of(file: ParsedVersion, valid: Callable[[Path], pl.Series], marks: pl.D
     marks
         REPEATS of the delivered file.
     """
-    # Whether a small file shares its parsed file depends on what comes with it: its events do not.
+    # Copy small files: whether one shares its parsed file depends on what else is delivered.
     if file.place.rows is not None or file.bytes <= SMALL:
         return None
     are_valid = valid(file.parsed)

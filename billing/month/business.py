@@ -205,7 +205,7 @@ class Business:
 
         Where there is one currency, the business itself. What is computed of each is joined by whoever computes it.
         """
-        # Kept, a business would hold itself: a shard would wait for the garbage collector.
+        # Do not cache this list: it holds the business, which then stays in memory until a garbage collection.
         return [self] if self.whole is not None or len(self.currencies.codes) == 1 else self._parts
 
     _parts = cached_property(parts_of)

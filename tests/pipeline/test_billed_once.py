@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of
+from tests.landing import two_customers
+from tests.pipeline.outside import Ended, bill, bill_once, content_of
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -19,21 +20,11 @@ def facts(home: Path) -> dict[str, str]:
     return {name: found for name, found in content_of(home).items() if not name.endswith(own)}
 
 
-def landing_at(home: Path) -> Landing:
-    landing = Landing(home)
-    for name in ("acme", "bolt"):
-        landing.customer(name)
-    landing.use("acme", emails=16_000, leads=2_600)
-    landing.use("bolt", "2026-01-21", emails=400_000)
-    landing.deliver(["no JSON at all"], "2026-01-22")
-    return landing
-
-
 def test_a_home_that_is_copied_goes_on_as_the_one_that_was_billed(tmp_path: Path) -> None:
     told, made = {}, {}
     for name in ("billed", "copied"):
         home = tmp_path / name
-        landing = landing_at(home)
+        landing = two_customers(home)
         first = bill_once(home, "2026-01", "2026-01-31")
         again = bill(home, "2026-01", "2026-01-31")
         assert "nothing moved" in again.messages

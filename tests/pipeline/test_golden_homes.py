@@ -23,7 +23,7 @@ ARCHIVES = sorted(Path(golden.__file__).parent.glob("*.tar.xz"))
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
 def test_a_home_of_an_earlier_version_goes_on_as_it_would_have(archive: Path, shards: int, tmp_path: Path) -> None:
     with tarfile.open(archive) as packed:
-        # Python before 3.11.4 has no filters; later ones warn where none is named. The archives are of this repository.
+        # Set the attribute: Python before 3.11.4 has no parameter `filter`, later versions warn without one.
         packed.extraction_filter = getattr(tarfile, "data_filter", None)
         packed.extractall(tmp_path)  # noqa: S202
     expected = [tuple(row[name] for name in COLUMNS) for row in json.loads((tmp_path / "expected.json").read_text())]

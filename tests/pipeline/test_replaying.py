@@ -29,22 +29,12 @@ from pipeline.replay_process import replay_recorded
 from pipeline.replaying import KILLED, replay_into
 from pipeline.run_records import FOLDER, records_in, taken
 from pipeline.sqlite_storage import open_instance
-from tests.landing import Landing
+from tests.landing import Landing, two_customers
 from tests.pipeline.outside import Ended, blank_files, blank_page, content_of
 from tests.pipeline.test_sqlite_storage import OWN, recorded
 
 ROOT = Path(__file__).parents[2]
 STORED = re.compile(r'"\.dagster-": "true"(, )?')
-
-
-def landing_at(home: Path) -> Landing:
-    landing = Landing(home)
-    for name in ("acme", "bolt"):
-        landing.customer(name)
-    landing.use("acme", emails=16_000, leads=2_600)
-    landing.use("bolt", "2026-01-21", emails=400_000)
-    landing.deliver(["no JSON at all"], "2026-01-22")
-    return landing
 
 
 def command(home: Path, *arguments: str, dagster: bool = False) -> Ended:
@@ -144,7 +134,7 @@ def both_ways(tmp_path: Path, commands: Callable[[Landing, Callable[..., Ended]]
     homes = {dagster: tmp_path / ("dagster" if dagster else "direct") for dagster in (False, True)}
     ended = {}
     for dagster, home in homes.items():
-        landing = landing_at(home)
+        landing = two_customers(home)
 
         def run(*arguments: str, home: Path = home, dagster: bool = dagster) -> Ended:
             return command(home, *arguments, dagster=dagster)
@@ -205,7 +195,7 @@ def test_what_failed_is_in_the_records_as_if_dagster_had_executed_it(
 @pytest.fixture(scope="module")
 def billed_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("billed") / "home"
-    landing_at(home)
+    two_customers(home)
     assert "2 documents issued" in command(home, "bill", "2026-01", "--as-of", "2026-01-31").messages
     return home
 

@@ -26,6 +26,11 @@ def test_a_process_is_not_charged_with_what_the_one_that_started_it_holds() -> N
     assert 0 < cost.peak_mb < MEGABYTES / 4
 
 
+def test_what_the_tests_read_of_benchmarks_needs_no_package_that_only_benchmarks_install() -> None:
+    missing = "".join(f"sys.modules['{name}'] = None; " for name in ("numpy", "pandas", "duckdb"))
+    subprocess.run([sys.executable, "-c", f"import sys; {missing}import benchmarks.page"], check=True)
+
+
 def test_no_benchmark_makes_its_data_where_it_measures_from() -> None:
     for path in sorted(BENCHMARKS.rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))

@@ -32,10 +32,3 @@ def is_usable(identifier: Identifier) -> bool:
     """Whether an id has the form and the checksum of its scheme; of other schemes nothing is known."""
     form, is_valid = _CHECKS.get(identifier.scheme, (".*", None))
     return re.fullmatch(form, identifier.id) is not None and (is_valid is None or is_valid(identifier.id))
-
-
-def is_siren(identifier: Identifier | None) -> bool:
-    """Whether an id is the SIREN of a French company."""
-    return (
-        identifier is not None and identifier.scheme == "0002" and re.fullmatch("[0-9]{9}", identifier.id) is not None
-    )

@@ -9,6 +9,7 @@ from billing.einvoices.code_lists import UNKNOWN_CURRENCIES
 from billing.einvoices.formats import CUSTOMIZATION, FRENCH_FORMATS, FRENCH_PROCESS, PEPPOL_PROCESS, InvoiceFormat
 from billing.einvoices.invoice import InexpressibleError, Invoice, Note, Party, Payment, Tax
 from billing.einvoices.lines import Amounts, read_lines, with_line_tax
+from billing.einvoices.requirements import MAIL, MOST_DECIMALS, currency_problem, without_rate
 from billing.einvoices.tax_categories import EXEMPTIONS, OUTSIDE, TaxKey, tax_key
 from billing.einvoices.vat_ids import vat_id
 from billing.einvoices.xml_text import one_line
@@ -16,7 +17,6 @@ from billing.model.codes import DocumentKind
 from billing.model.seller import Identifier
 
 Content = Mapping[str, Any]
-MOST_DECIMALS: Final = 2
 _INVOICE, _CREDIT_NOTE, _DEBIT_NOTE = "380", "381", "383"
 _OF_KIND: Final = {
     DocumentKind.INVOICE: _INVOICE,
@@ -25,7 +25,7 @@ _OF_KIND: Final = {
 }
 _SEPA_TRANSFER, _TRANSFER = "58", "30"
 _FRANCE: Final = "FR"
-_MAIL: Final = "EM"
+_GERMANY: Final = "DE"
 # The words that French law prescribes for invoices between businesses (Code de commerce, L441-9 and L441-10).
 _FRENCH_NOTES: Final = (
     Note("Indemnité forfaitaire pour frais de recouvrement en cas de retard de paiement : 40 euros.", "PMT"),
@@ -48,17 +48,15 @@ def read_invoice(content: Content, chosen: InvoiceFormat) -> Invoice:
     """
     if content.get("template_version") != "2":
         raise InexpressibleError("it was issued before documents had the fields of e-invoices")
-    if content["minor_units"] > MOST_DECIMALS:
-        raise InexpressibleError(f"{content['currency']} has {content['minor_units']} decimals, e-invoices have two")
-    if content["currency"] in UNKNOWN_CURRENCIES:
-        raise InexpressibleError(f"e-invoices do not know the currency {content['currency']}")
+    if problem := currency_problem(content["currency"], content["minor_units"]):
+        raise InexpressibleError(f"the format {problem}")
     amounts = Amounts(is_turned=content["kind"] == DocumentKind.CREDIT_NOTE)
     taxes = _taxes(content, amounts)
     lines, reductions = read_lines(with_line_tax(content["lines"], content["taxes"]), amounts)
     is_outside = any(tax.category == OUTSIDE for tax in taxes)
-    if is_outside and chosen is InvoiceFormat.XRECHNUNG:
-        raise InexpressibleError("no tax of the table holds (category O), and an XRechnung has a rate for everything")
     seller, buyer = content["seller"], content["customer"]
+    if problem := without_rate(chosen, taxes[0].category, seller["country"], buyer["country"]):
+        raise InexpressibleError(f"the format {problem}")
     days = [day for line in lines for day in (line.start, line.end) if day is not None]
     invoice = Invoice(
         number=one_line(content["number"]),
@@ -159,12 +157,15 @@ def _process(seller: Content, chosen: InvoiceFormat) -> str:
 
 
 def _notes(content: Content, chosen: InvoiceFormat) -> Iterable[Note]:
-    if content["reason"]:
-        yield Note(one_line(content["reason"]))
-    yield from (Note(one_line(note)) for note in content["notes"] if note)
+    texts = [one_line(text) for text in (content["reason"], *content["notes"]) if text]
     its = content["tax_currency"]
     if its and its["tax"] is None:
-        yield Note(f"{its['currency']}: no exchange rate is known.")
+        texts.append(f"{its['currency']}: no exchange rate is known.")
+    # PEPPOL-EN16931-R002: one note, but between Germans.
+    is_german = content["seller"]["country"] == content["customer"]["country"] == _GERMANY
+    if chosen is InvoiceFormat.PEPPOL and not is_german:
+        texts = [" / ".join(texts)] if texts else []
+    yield from map(Note, texts)
     if content["seller"]["country"] == _FRANCE and chosen in FRENCH_FORMATS:
         yield from _FRENCH_NOTES
 
@@ -247,4 +248,4 @@ def _electronic_address(entry: Content | None, mail: str, chosen: InvoiceFormat)
     """That of the party, else its mail address: Peppol alone knows no mail."""
     if entry or chosen is InvoiceFormat.PEPPOL or not mail:
         return _identifier(entry)
-    return Identifier(_MAIL, one_line(mail))
+    return Identifier(MAIL, one_line(mail))

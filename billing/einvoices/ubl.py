@@ -35,6 +35,9 @@ class _Ubl:
         self._party(to.group(to.root, "cac:AccountingCustomerParty"), invoice.buyer)
         if invoice.delivered_to:
             address = to.group(to.group(to.group(to.root, "cac:Delivery"), "cac:DeliveryLocation"), "cac:Address")
+            # BR-DE-10 and 11: XRechnung wants city and postal code wherever there is an address of delivery.
+            to.text(address, "cbc:CityName", invoice.buyer.city)
+            to.text(address, "cbc:PostalZone", invoice.buyer.postal_code)
             to.text(to.group(address, "cac:Country"), "cbc:IdentificationCode", invoice.delivered_to)
         self._payment(to.root)
         for reduction in invoice.reductions:

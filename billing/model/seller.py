@@ -18,6 +18,10 @@ class Identifier:
     scheme: str
     id: str
 
+    def __str__(self) -> str:
+        """As `read_identifier` reads it."""
+        return f"{self.scheme}:{self.id}"
+
 
 def read_identifier(text: str) -> Identifier | None:
     """An id written as `0204:991-12345-67`; None when it has another form."""

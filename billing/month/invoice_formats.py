@@ -10,7 +10,8 @@ import polars as pl
 
 from billing.documents.drafts import Drafts
 from billing.einvoices.formats import InvoiceFormat
-from billing.einvoices.invoice import InexpressibleError
+from billing.einvoices.invoice import InexpressibleError, Invoice
+from billing.einvoices.lacking import lacking
 from billing.einvoices.missing import (
     FIELD,
     INEXPRESSIBLE,
@@ -21,9 +22,8 @@ from billing.einvoices.missing import (
     uses_e_invoices,
 )
 from billing.einvoices.reading import read_invoice
-from billing.einvoices.requirements import lacking
 from billing.model.calendar import first_day
-from billing.model.codes import ParkedReason
+from billing.model.codes import DocumentKind, ParkedReason
 from billing.model.columns import MONEY
 from billing.model.tables import CYCLES, PARKED
 from billing.month.business import Business
@@ -35,6 +35,7 @@ _KEYS = ["account_id", "subscription_id", "billing_date"]
 _FOUND = {"account_id": pl.String, "detail": pl.String}
 # A quote in a text is escaped: this is found nowhere but at its place.
 _FORMAT: Final = re.compile(r'"format":"[a-z]+"')
+_AT_ONCE: Final = 1_000
 _AGAIN = "; the others are billed: change that, and bill again"
 
 
@@ -127,7 +128,8 @@ def in_their_formats(business: Business, month: str, drafts: Drafts) -> tuple[Dr
     rows = drafts.taxes.group_by(_KEYS).agg(is_usual=(pl.len() == 1) & pl.col("taxed_as").is_null().all())
     is_apart = pl.any_horizontal(pl.col("gives_back", "tax_category").is_not_null())
     apart = drafts.lines.filter(is_apart).select(_KEYS).unique()
-    notes = drafts.documents.filter(pl.col("corrects").is_not_null()).select(_KEYS).unique()
+    is_note = pl.col("corrects").is_not_null() | (pl.col("kind") == DocumentKind.CREDIT_NOTE)
+    notes = drafts.documents.filter(is_note).select(_KEYS).unique()
     usual = rows.filter("is_usual").join(apart, on=_KEYS, how="anti").join(notes, on=_KEYS, how="anti")
     unusual = chosen.join(usual, on=_KEYS, how="anti", maintain_order="left")
     unusual = unusual.join(known, on="account_id", how="anti", maintain_order="left")
@@ -146,19 +148,22 @@ def in_their_formats(business: Business, month: str, drafts: Drafts) -> tuple[Dr
 
 def _problems_of_documents(documents: pl.DataFrame) -> Iterator[tuple[str, str, str, bool]]:
     """account_id, content, what is wrong with it in its format, and whether that is a field that it lacks."""
-    for account, day, text in documents.select(
-        "account_id", pl.col("billing_date").cast(pl.String), "content"
-    ).iter_rows():
-        content = json.loads(text)
-        numbered = content | {"number": content["number"] or "draft", "issued_on": content["issued_on"] or day}
-        chosen = InvoiceFormat(content["format"])
-        try:
-            lacks = lacking(read_invoice(numbered, chosen), chosen)
-        except InexpressibleError as error:
-            yield account, text, f"its document of {day} cannot be {chosen}: {error}", False
-            continue
-        if lacks:
-            yield account, text, f"its document of {day} cannot be {chosen}: found no {', '.join(lacks)}", True
+    for part in documents.select("account_id", pl.col("billing_date").cast(pl.String), "content").iter_slices(_AT_ONCE):
+        read: list[tuple[str, str, str]] = []
+        invoices: list[tuple[Invoice, InvoiceFormat]] = []
+        for account, day, text in part.iter_rows():
+            content = json.loads(text)
+            numbered = content | {"number": content["number"] or "draft", "issued_on": content["issued_on"] or day}
+            chosen = InvoiceFormat(content["format"])
+            try:
+                invoices.append((read_invoice(numbered, chosen), chosen))
+            except InexpressibleError as error:
+                yield account, text, f"its document of {day} cannot be {chosen}: {error}", False
+                continue
+            read.append((account, day, text))
+        for (account, day, text), (_, chosen), lacks in zip(read, invoices, lacking(invoices), strict=True):
+            if lacks:
+                yield account, text, f"its document of {day} cannot be {chosen}: found no {', '.join(lacks)}", True
 
 
 def _standing(business: Business, problems: pl.DataFrame) -> pl.DataFrame:

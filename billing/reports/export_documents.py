@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from billing.einvoices import InexpressibleError, InvoiceFormat, write_xml
+from billing.einvoices.lacking import lacking
 from billing.einvoices.reading import read_invoice
-from billing.einvoices.requirements import lacking
 from billing.model.errors import RefusedError
 from billing.model.numbering import file_name
 from billing.month.business import Business
@@ -67,7 +67,8 @@ def export_documents(
 
 def _written(business: Business, number: str, text: str, chosen: InvoiceFormat) -> tuple[str, bytes]:
     content = json.loads(text)
-    if missing := lacking(read_invoice(content, chosen), chosen):
+    (missing,) = lacking([(read_invoice(content, chosen), chosen)])
+    if missing:
         raise InexpressibleError(f"it was issued without {', '.join(missing)}")
     xml = write_xml(content, chosen)
     if chosen is not InvoiceFormat.FACTURX:

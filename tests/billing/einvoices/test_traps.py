@@ -230,6 +230,32 @@ def test_an_xrechnung_cannot_say_what_is_outside_of_vat() -> None:
         write_xml(untaxed(), XRECHNUNG)
 
 
+def test_peppol_between_germans_cannot_say_what_is_outside_of_vat() -> None:
+    """DE-R-014."""
+    assert texts(untaxed(), "cac:TaxCategory/cbc:ID", PEPPOL) == ["O"]
+    with pytest.raises(InexpressibleError, match="category O"):
+        write_xml(part(untaxed(), "customer", country="DE"), PEPPOL)
+
+
+def test_an_address_of_delivery_has_city_and_postal_code() -> None:
+    """BR-DE-10 and BR-DE-11, where the category of a tax depends on the country that is delivered to."""
+    content = of_category("K", reason="exempt", exemption_reason=None, exemption_code=None)
+    content = part(content, "customer", tax_id="IE6433435F")
+    for chosen in (UBL, XRECHNUNG, PEPPOL):
+        place = texts(content, "cac:DeliveryLocation/cac:Address/*", chosen)
+        assert place[:2] == ["Dublin", "D02 X285"]
+    assert texts(content, "cac:DeliveryLocation/cac:Address/cac:Country/cbc:IdentificationCode") == ["IE"]
+
+
+def test_peppol_has_one_note_but_between_germans() -> None:
+    """PEPPOL-EN16931-R002."""
+    content = debit_note("de") | {"tax_currency": {"currency": "CHF", "tax": None, "rate": None, "rate_on": None}}
+    said = ["API calls of one day were missing.", "CHF: no exchange rate is known."]
+    assert texts(content, "cbc:Note", PEPPOL) == [" / ".join(said)]
+    assert texts(part(content, "customer", country="DE"), "cbc:Note", PEPPOL) == said
+    assert texts(content, "cbc:Note", UBL) == said
+
+
 @pytest.mark.parametrize(
     ("category", "further", "code"),
     [
@@ -266,7 +292,7 @@ def test_a_tax_currency_of_three_decimals_is_left_out() -> None:
 
 
 def test_amounts_of_three_decimals_cannot_be_said() -> None:
-    with pytest.raises(InexpressibleError, match="KWD has 3 decimals"):
+    with pytest.raises(InexpressibleError, match="two decimals, and KWD has 3"):
         write_xml(brief("de", currency="KWD", minor_units=3), UBL)
 
 
@@ -451,7 +477,7 @@ def test_countries_and_currencies_are_those_of_the_official_lists() -> None:
 
 @pytest.mark.parametrize("code", sorted(UNKNOWN_CURRENCIES))
 def test_a_currency_that_is_on_no_list_cannot_be_said(code: str) -> None:
-    with pytest.raises(InexpressibleError, match=f"do not know the currency {code}"):
+    with pytest.raises(InexpressibleError, match=f"does not know the currency {code}"):
         read_invoice(invoice("de") | {"currency": code}, InvoiceFormat.UBL)
     beside = invoice("de") | {"tax_currency": {"currency": code, "tax": "1.00", "rate": "1", "rate_on": "2026-01-01"}}
     assert read_invoice(beside, InvoiceFormat.UBL).tax_currency is None

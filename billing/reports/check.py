@@ -24,6 +24,7 @@ from billing.month.unbillable_rows import charges_without_rate, rows_before_bill
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
+from billing.reports.mail_checks import mail_address_warnings
 from billing.reports.mail_delivery import sender_of
 from billing.reports.paper_checks import paper_problems
 from billing.reports.seller_checks import seller_warnings
@@ -80,6 +81,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *seller_warnings(catalogue.seller),
+        *mail_address_warnings(home, catalogue, inputs),
         *_not_in_their_format(business),
         *names_not_read(home, catalogue),
         *paper_problems(home, catalogue.seller.logo),

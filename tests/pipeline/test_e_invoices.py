@@ -41,7 +41,10 @@ def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> 
     out = tmp_path / "out"
     exported = overage("export-documents", "2026-01", "--format", "xrechnung", "--home", home, "--out", out)
     assert exported.status == 1
-    assert "cannot be xrechnung: the format has a tax rate for everything, and no tax of the table holds" in exported.messages
+    assert (
+        "cannot be xrechnung: the format has a tax rate for everything, and no tax of the table holds"
+        in exported.messages
+    )
     assert len(list(out.iterdir())) == len(numbers)
     again = overage("export-documents", "2026-01", "--format", "peppol", "--account", "de", "--home", home)
     assert (again.status, again.output.strip()) == (0, str(folder / "export" / f"{numbers['de']}.xml"))

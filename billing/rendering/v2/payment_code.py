@@ -13,6 +13,8 @@ MOST: Final = Decimal("999999999.99")
 _MASK: Final = 0
 _QUIET: Final = 4
 _PIXELS: Final = 2
+_MODULES: Final = (b"\xff" * _PIXELS, b"\0" * _PIXELS)
+"""Pixels of a light and a dark module, grey."""
 
 
 def transfer_text(*, holder: str, iban: str, bic: str, amount: Decimal, currency: str, reference: str) -> str:
@@ -45,13 +47,13 @@ def qr_image(text: str) -> bytes:
 
     code = segno.make_qr(text, error="m", encoding="utf-8", boost_error=False, mask=_MASK)
     side = len(code.matrix) + 2 * _QUIET
-    white = [0] * side
-    rows = [white] * _QUIET + [[0] * _QUIET + list(row) + [0] * _QUIET for row in code.matrix] + [white] * _QUIET
-    lines = b"".join(
-        (b"\0" + b"".join(b"\0" * _PIXELS if dark else b"\xff" * _PIXELS for dark in row)) * _PIXELS for row in rows
-    )
+    margin = _MODULES[0] * _QUIET
+    rows = [b"\0" + margin + b"".join(map(_MODULES.__getitem__, row)) + margin for row in code.matrix]
+    white = b"\0" + _MODULES[0] * side
+    lines = b"".join(line * _PIXELS for line in (*[white] * _QUIET, *rows, *[white] * _QUIET))
     header = struct.pack(">IIBBBBB", _PIXELS * side, _PIXELS * side, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    # The PDF has its pixels compressed again.
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, data) for name, data in chunks)
 
 

@@ -28,7 +28,7 @@ from billing.reports.profiles import NextBills
 from billing.rules.receivables import shown_number
 from billing.store.files import scratch_path, write_bytes, write_file
 from billing.store.home import Home
-from billing.store.working_copy import working_copy
+from billing.store.working_copy import WorkingCopy, working_copy
 
 _TEMPLATES: Final = ("portal.html.j2", "portal.css")
 _TOKEN: Final = re.compile("[0-9a-f]{32}")
@@ -54,6 +54,7 @@ def write_portal_pages(business: Business, bills: NextBills) -> int:
     before = _made_from(state)
     standing = _folders(home)
     names = tax_names(business.inputs.tax_rates)
+    copy = working_copy(home.root)
     speakers: dict[tuple[str, str, str], Speaker] = {}
     made_from: dict[str, str] = {}
     written = 0
@@ -69,7 +70,7 @@ def write_portal_pages(business: Business, bills: NextBills) -> int:
                 speakers[key] = Speaker(*key[:2], business.catalogue.in_currency(key[2]))
             folder = home.profiles / tokens[account_id]
             # The documents first: a page that stands has all that it names.
-            _put_documents(home, folder, facts)
+            _put_documents(home, copy, folder, facts)
             written += write_bytes(folder / _PAGE, page.render(page_text(facts, speakers[key], names)).encode())
     _write_state(state, made_from)
     return written
@@ -198,14 +199,14 @@ def _files_of(document: str, on_disk: set[str]) -> list[str]:
     return [PurePosixPath(path).name for path in paths if path in on_disk]
 
 
-def _put_documents(home: Home, folder: Path, facts: Facts) -> None:
+def _put_documents(home: Home, copy: WorkingCopy | None, folder: Path, facts: Facts) -> None:
     """Put an account's documents beside its page: as hard links, or as copies where there can be none."""
     paths = {
         name: (PurePosixPath(row["document"]).parent / name).as_posix()
         for row in facts.profile["payment_history"]
         for name in facts.files[row["number"]]
     }
-    if paths and (copy := working_copy(home.root)) is not None:
+    if paths and copy is not None:
         # In a working copy documents are known by name only.
         copy.fetch_documents(paths.values())
     folder.mkdir(parents=True, exist_ok=True)

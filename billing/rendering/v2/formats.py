@@ -93,7 +93,7 @@ class Formats(Print):
     def count(self, value: Decimal, unit: str, code: str = "", decimals: int | None = None) -> str:
         """A quantity with at most `decimals`, half-even, and its unit; what would print as 0 is "<" the smallest."""
         places = MOST_DECIMALS if decimals is None else decimals
-        smallest = Decimal(1).scaleb(-places)
+        smallest = _smallest(places)
         rounded = value.quantize(smallest, ROUND_HALF_EVEN)
         least = ""
         if value and not rounded:
@@ -117,6 +117,11 @@ class Formats(Print):
         """An IBAN in groups of four, on one line."""
         plain = "".join(value.split())
         return SPACE.join(plain[start : start + 4] for start in range(0, len(plain), 4))
+
+
+@cache
+def _smallest(places: int) -> Decimal:
+    return Decimal(1).scaleb(-places)
 
 
 @cache

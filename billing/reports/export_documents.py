@@ -1,13 +1,16 @@
 """Issued documents written again as e-invoices, beside what was issued: `overage export-documents` (rule 40)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import polars as pl
 
 from billing.einvoices import InexpressibleError, InvoiceFormat, write_xml
+from billing.einvoices.invoice import Invoice
 from billing.einvoices.lacking import lacking
 from billing.einvoices.reading import read_invoice
 from billing.model.errors import RefusedError
@@ -17,6 +20,9 @@ from billing.rendering.errors import RenderingError
 from billing.rendering.files import draw_with_fallback, resources_of
 from billing.store.files import write_bytes
 from billing.store.home import EXPORTS
+
+Content = Mapping[str, Any]
+_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
@@ -53,23 +59,37 @@ def export_documents(
     folder = out or business.home.documents / month / EXPORTS
     written: list[Path] = []
     refused: list[tuple[str, str]] = []
-    for number, text in business.register.contents(documents["number"].to_list()):
-        try:
-            name, content = _written(business, number, text, chosen)
-        except (InexpressibleError, RenderingError) as error:
-            refused.append((number, str(error)))
-            continue
-        path = folder / name
-        write_bytes(path, content)
-        written.append(path)
+    numbers = documents["number"].to_list()
+    for start in range(0, len(numbers), _AT_ONCE):
+        texts = business.register.contents(numbers[start : start + _AT_ONCE])
+        contents = {number: json.loads(text) for number, text in texts}
+        lacks = _lacking(contents, chosen)
+        for number, content in contents.items():
+            try:
+                name, data = _written(business, number, content, chosen, lacks.get(number, ()))
+            except (InexpressibleError, RenderingError) as error:
+                refused.append((number, str(error)))
+                continue
+            path = folder / name
+            write_bytes(path, data)
+            written.append(path)
     return Exported(written, refused)
 
 
-def _written(business: Business, number: str, text: str, chosen: InvoiceFormat) -> tuple[str, bytes]:
-    content = json.loads(text)
-    (missing,) = lacking([(read_invoice(content, chosen), chosen)])
-    if missing:
-        raise InexpressibleError(f"it was issued without {', '.join(missing)}")
+def _lacking(contents: Mapping[str, Content], chosen: InvoiceFormat) -> dict[str, tuple[str, ...]]:
+    """By number what documents lack for the format; without those that it cannot say."""
+    invoices: dict[str, Invoice] = {}
+    for number, content in contents.items():
+        with suppress(InexpressibleError):
+            invoices[number] = read_invoice(content, chosen)
+    return dict(zip(invoices, lacking([(each, chosen) for each in invoices.values()]), strict=True))
+
+
+def _written(
+    business: Business, number: str, content: Content, chosen: InvoiceFormat, lacks: Sequence[str]
+) -> tuple[str, bytes]:
+    if lacks:
+        raise InexpressibleError(f"it was issued without {', '.join(lacks)}")
     xml = write_xml(content, chosen)
     if chosen is not InvoiceFormat.FACTURX:
         return f"{file_name(number)}.xml", xml

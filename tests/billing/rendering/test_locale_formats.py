@@ -10,7 +10,7 @@ LOCALES = (
     *("en_US", "en_IN", "en_ZA", "de_DE", "de_AT", "de_CH", "fr_FR", "fr_CH", "es_ES", "es_MX", "it_IT", "it_CH"),
     *("nl_NL", "nl_BE", "pt_BR", "pt_PT", "pl_PL", "ja_JP", "hi_IN", "bn_BD", "ar_EG", "fa_IR", "sv_SE", "ru_RU"),
 )
-NUMBERS = ("0", "-0.00", "1", "-1", "999", "1000", "-1000.5", "9999.99", "1E+3", "0.000000001", "-123456789012.345678901")
+NUMBERS = ("0", "-0.00", "1", "-1", "999", "1000", "-1000.5", "9999.99", "1E+3", "0.000000001", "-1234567890.12345")
 
 
 @pytest.mark.parametrize("name", LOCALES)

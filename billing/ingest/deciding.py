@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -26,7 +26,7 @@ from billing.ingest.state import DayState, State, delivery_label, read_state, wi
 from billing.ingest.unusable_files import STRAY
 from billing.model.sources import digest_of
 from billing.model.tables import INGEST, REJECTS
-from billing.store.files import remove_file
+from billing.store.files import folders_synced_once, remove_file, unsynced
 from billing.store.frames import read_frame, write_frame
 from billing.store.home import Home
 
@@ -115,7 +115,10 @@ class _Deciding:
             with ExitStack() as scratch:
                 marks = Marking(self.home, self.hashes, each, progress).decide(files, changed, size, scratch)
                 touched = marks.days()
-                write_state(self.home, with_pending(before, frozenset(touched)))
+                # Losing the first state means ingesting all days, as the lack of one does.
+                with nullcontext() if self.state else unsynced(self.home.lake):
+                    write_state(self.home, with_pending(before, frozenset(touched)))
+                scratch.enter_context(folders_synced_once())
                 for day in touched:
                     written = write_by_month(self.home, REPEATS, day, iter([marks.of(day)]), self.rules)
                     remove_others(self.home, REPEATS, day, written)

@@ -29,6 +29,7 @@ from billing.ingest.stages import (
 )
 from billing.ingest.state import DayState
 from billing.ingest.validation import Rules
+from billing.store.files import folders_synced_once
 from billing.store.home import Home
 
 _WORTH_SHARING: Final = 8 * 1024 * 1024
@@ -75,16 +76,21 @@ def ingest_deliveries(
         settings = plan.settings
         hashes = RowHashes(settings.rules(home), settings.key)
         done = 0
-        for read in each(
-            lambda job: parse_batch(home, settings, plan.root, [job], hashes), plan.jobs, _size(plan.jobs)
-        ):
-            told("parsing deliveries", done, plan.files_to_parse)
-            done += read
+        with folders_synced_once():
+            for read in each(
+                lambda job: parse_batch(home, settings, plan.root, [job], hashes), plan.jobs, _size(plan.jobs)
+            ):
+                told("parsing deliveries", done, plan.files_to_parse)
+                done += read
         decision = decide_days(home, plan, hashes, each, told)
         written: dict[date, DayState] = {}
-        for found in each(lambda day: write_batch(home, settings, [day], hashes), decision.days, _size(decision.days)):
-            told("writing events", len(written), len(decision.days))
-            written |= found
+        # The days of a month share folders. They are pending until the state is written.
+        with folders_synced_once():
+            for found in each(
+                lambda day: write_batch(home, settings, [day], hashes), decision.days, _size(decision.days)
+            ):
+                told("writing events", len(written), len(decision.days))
+                written |= found
         return finish_ingest(home, plan, decision, written)
 
 

@@ -184,12 +184,11 @@ class Marking:
         ]
         if not own:
             return empty
-        for _, source in others:
-            cache_missing_hashes(source.path)
+        elsewhere = [cache_missing_hashes(source.path) for _, source in others]
         slices = 1 + sum(map(sum, map(row_groups, own))) // _COMPARED_TOGETHER
         parts = [empty]
         for part in range(slices):
-            found = _found_elsewhere(own, [source for _, source in others], pl.col("hash") % slices == part)
+            found = _found_elsewhere(own, elsewhere, pl.col("hash") % slices == part)
             for (place,), rows in found.partition_by("source", as_dict=True).items():
                 day, source = others[place]
                 numbers = read_columns(source.path, ["row"])["row"].gather(rows["place"])
@@ -288,13 +287,11 @@ def _among(hashes: pl.Series, shared: pl.Series) -> pl.Series:
     return ((shared.gather(places) == hashes) & hashes.is_not_null()).fill_null(value=False)
 
 
-def _found_elsewhere(own: Sequence[Path], others: Sequence[Source], inside: pl.Expr) -> pl.DataFrame:
+def _found_elsewhere(own: Sequence[Path], others: Sequence[pl.LazyFrame], inside: pl.Expr) -> pl.DataFrame:
     """hash, place and source (index) of the rows of other parsed files whose hash some own file has, of one slice."""
     moved = pl.concat(scan_hashes(path).select("hash") for path in own).filter(inside).drop_nulls().unique().collect()
     return (
-        pl.concat(
-            scan_hashes(source.path).with_columns(source=pl.lit(place, pl.Int64)) for place, source in enumerate(others)
-        )
+        pl.concat(hashes.with_columns(source=pl.lit(place, pl.Int64)) for place, hashes in enumerate(others))
         .filter(inside)
         .join(moved.lazy(), on="hash", how="semi")
         .collect(engine="streaming")

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,10 @@ from billing.store.parquet_writer import row_groups
 
 _READ_TOGETHER: Final = 10_000_000
 _ACCOUNTS_TOGETHER: Final = 250_000
+_MANY_FILES: Final = 8
+_FEW_BYTES: Final = 4 * 1024 * 1024
+"""Of the files of a month that is held: some 200,000 rows, 25 MB in memory."""
+_MONTHS_HELD: Final = 3
 
 
 def event_files(home: Home, months: Sequence[str], as_of: date | None = None) -> list[Path]:
@@ -70,7 +75,38 @@ def _scanned(home: Home, paths: Sequence[Path], metrics: Sequence[str] | None = 
     """EVENTS in some files, and behind the views among them."""
     copies = [path for path in paths if not is_view(path)]
     viewed = scan_views(home, [path for path in paths if is_view(path)], metrics)
-    return pl.concat([scan_frames(copies, EVENTS), *viewed]) if copies or not viewed else pl.concat(viewed)
+    return pl.concat([_scan_copies(copies), *viewed]) if copies or not viewed else pl.concat(viewed)
+
+
+def _scan_copies(paths: list[Path]) -> pl.LazyFrame:
+    """EVENTS in files of rows: of a month with many small ones out of memory, as the steps of a run read it often.
+
+    To open 84 files with 170,000 rows takes ten times as long as what is computed of them.
+    """
+    held: list[pl.LazyFrame] = []
+    others: list[Path] = []
+    for _, month in groupby(paths, key=lambda path: path.parent):
+        files = list(month)
+        stamps = [path.stat() for path in files] if len(files) >= _MANY_FILES else []
+        if stamps and sum(each.st_size for each in stamps) <= _FEW_BYTES:
+            known = tuple((each.st_dev, each.st_ino, each.st_mtime_ns, each.st_size) for each in stamps)
+            held.append(_held_events(_Files(known, files)).lazy())
+        else:
+            others += files
+    return pl.concat([scan_frames(others, EVENTS), *held]) if others or not held else pl.concat(held)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Files by what tells them from others: a scratch copy has the same ones in another place."""
+
+    known: tuple[tuple[int, ...], ...]
+    paths: Sequence[Path] = field(compare=False)
+
+
+@lru_cache(maxsize=_MONTHS_HELD)
+def _held_events(files: _Files) -> pl.DataFrame:
+    return scan_frames(list(files.paths), EVENTS).collect()
 
 
 def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = None) -> list[pl.LazyFrame]:

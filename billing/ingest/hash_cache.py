@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
-from polars.exceptions import PolarsError
+import pyarrow as pa
 
 from billing.ingest.deduplication import identity_hash
 from billing.store.files import remove_file, write_file
@@ -46,16 +46,12 @@ def scan_hashes(parsed: Path) -> pl.LazyFrame:
     polars.LazyFrame
         place (row index in the file, from 0) and hash (null where source or id is null).
     """
-    if _is_cached(parsed):
-        hashes = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).select("hash")
-        return hashes.with_row_index("place")
-    identities = pl.scan_parquet(parsed, glob=False, hive_partitioning=False).select(hash=identity_hash())
-    return identities.with_row_index("place")
+    return _scan(parsed, is_cached=_is_cached(parsed, sum(row_groups(parsed))))
 
 
 def valid_hashes(parsed: Path, key: str) -> pl.Series | None:
     """The identity hash of every row, null where it is not valid under the rules with a key; None if it is not kept."""
-    if not _is_cached(parsed):
+    if not _is_cached(parsed, sum(row_groups(parsed))):
         return None
     kept = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False)
     if _VALID + key not in kept.collect_schema():
@@ -63,10 +59,14 @@ def valid_hashes(parsed: Path, key: str) -> pl.Series | None:
     return kept.select(pl.when(_VALID + key).then("hash").alias("hash")).collect().to_series()
 
 
-def cache_missing_hashes(parsed: Path) -> None:
-    """Cache hashes that are missing or damaged, or that another version or machine wrote."""
-    if sum(row_groups(parsed)) >= _WORTH_CACHING and not _is_cached(parsed):
-        cache_hashes(parsed, scan_hashes(parsed).select("hash").collect().to_series())
+def cache_missing_hashes(parsed: Path) -> pl.LazyFrame:
+    """As `scan_hashes`; caches hashes that are missing or damaged, or that another version or machine wrote."""
+    # Each file is opened once: of a year of deliveries there are a thousand.
+    rows = sum(row_groups(parsed))
+    is_cached = _is_cached(parsed, rows)
+    if rows >= _WORTH_CACHING and not is_cached:
+        is_cached = cache_hashes(parsed, _scan(parsed, is_cached=False).select("hash").collect().to_series())
+    return _scan(parsed, is_cached=is_cached)
 
 
 def remove_hashes(parsed: Path) -> None:
@@ -75,13 +75,23 @@ def remove_hashes(parsed: Path) -> None:
         remove_file(cached)
 
 
-def _is_cached(parsed: Path) -> bool:
-    """Whether the cache has a hash of every row: a truncated or foreign file counts as missing."""
+def _scan(parsed: Path, *, is_cached: bool) -> pl.LazyFrame:
+    if is_cached:
+        hashes = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).select("hash")
+        return hashes.with_row_index("place")
+    identities = pl.scan_parquet(parsed, glob=False, hive_partitioning=False).select(hash=identity_hash())
+    return identities.with_row_index("place")
+
+
+def _is_cached(parsed: Path, rows: int) -> bool:
+    """Whether the cache has a hash of each of so many rows: a truncated or foreign file counts as missing."""
     try:
-        hashes = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).select(pl.len()).collect().item()
-    except (OSError, PolarsError):
+        with pa.memory_map(str(_cache_path(parsed))) as file:
+            batches = pa.ipc.open_file(file)
+            found = sum(batches.get_batch(place).num_rows for place in range(batches.num_record_batches))
+    except (OSError, pa.ArrowException):
         return False
-    return bool(hashes == sum(row_groups(parsed)))
+    return bool(found == rows)
 
 
 def _cache_path(parsed: Path) -> Path:

@@ -51,7 +51,7 @@ from billing.ingest.unusable_files import unusable_deliveries
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
 from billing.model.tables import INGEST, REJECTS
-from billing.store.files import file_hash
+from billing.store.files import file_hash, folders_synced_once
 from billing.store.frames import read_frame
 from billing.store.home import Home
 
@@ -145,7 +145,7 @@ def parse_batch(
     """
     found = hashes or RowHashes(settings.rules(home), settings.key)
     parsed = 0
-    with _own_memory(hashes):
+    with _own_memory(hashes), folders_synced_once():
         for job in jobs:
             delivered = {(file.day, file.name): at_home(file, root, home) for file in job.delivered}
             stamps = _stamps_here(job, delivered)
@@ -182,7 +182,7 @@ def write_batch(
     found = hashes or RowHashes(settings.rules(home), settings.key)
     state = read_state(home)
     written = {}
-    with _own_memory(hashes):
+    with _own_memory(hashes), folders_synced_once():
         for day in days:
             if state is None or day.day not in state.pending:
                 raise InterruptedRunError(f"usage of {day.day} is not to be written any more: another run did it")

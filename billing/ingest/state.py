@@ -175,7 +175,9 @@ def write_accounts(home: Home, accounts: pl.Series) -> str:
     digest = accounts_digest(accounts)
     path = accounts_path(home, digest)
     if not path.exists():
-        write_file(path, lambda scratch: accounts.to_frame("account_id").write_parquet(scratch))
+        # Where they are missing, all days are written again.
+        named = accounts.to_frame("account_id")
+        write_file(path, lambda scratch: named.write_parquet(scratch), may_be_missing=True)
     return digest
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from billing.month.all_steps import STEPS_OF_A_MONTH
+from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS, STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.issuing import issue_documents
 from billing.month.recorded_inputs.months import moved_inputs, record_month
@@ -48,9 +48,18 @@ def scratch_copy(
 
 
 def bring_up_to_date(
-    business: Business, through: str, progress: Callable[[str, int, int], None] | None = None
+    business: Business,
+    through: str,
+    progress: Callable[[str, int, int], None] | None = None,
+    *,
+    drafted_through: str | None = None,
 ) -> dict[str, list[str]]:
     """Compute stale months up to `through`, drafts included; issue if the business does.
+
+    Parameters
+    ----------
+    drafted_through
+        Compute of later months only what falls due in them, and record nothing.
 
     Returns
     -------
@@ -65,12 +74,14 @@ def bring_up_to_date(
         names = moved_inputs(business, month)
         if names:
             moved[month] = names
+            is_drafted = drafted_through is None or month <= drafted_through
             begin_month(business, month)
             for shard in each_shard(business, month):
-                for step in STEPS_OF_A_MONTH.values():
+                for step in (STEPS_OF_A_MONTH if is_drafted else STEPS_BEFORE_DOCUMENTS).values():
                     step(shard, month)
-            issue_documents(business, month)
-            record_month(business, month)
+            if is_drafted:
+                issue_documents(business, month)
+                record_month(business, month)
     return moved
 
 

@@ -67,37 +67,25 @@ class Print:
 
 def _format_number(value: Decimal, locale: "Locale", least: int = 0) -> str:
     """A number with all its decimals, at least `least`, with the locale's digits and grouping."""
-    # Written out here: Babel takes ten times as long, half of the time of an account's page.
-    whole, _, fraction = f"{value:f}".partition(".")
-    if not whole.isdigit():
-        return _by_pattern(value, locale, least)
-    group, point, first, next_ones = _symbols(locale)
-    fraction = fraction.rstrip("0").ljust(least, "0")
-    if len(whole) > first:
-        groups = [whole[-first:]]
-        whole = whole[:-first]
-        while len(whole) > next_ones:
-            groups.append(whole[-next_ones:])
-            whole = whole[:-next_ones]
-        whole = group.join((whole, *reversed(groups)))
-    return f"{whole}{point}{fraction}" if fraction else whole
-
-
-def _by_pattern(value: Decimal, locale: "Locale", least: int) -> str:
-    """As `_format_number`, by Babel: for numbers with a sign."""
-    written: str = _parsed(number_pattern(value, locale, least)).apply(
-        value if value else Decimal(0), locale
-    )  # Print no negative zero.
-    return written
+    value = value if value else Decimal(0)  # Print no negative zero.
+    signs = _signs(locale)
+    if signs is None:
+        written: str = _parsed(number_pattern(value, locale, least)).apply(value, locale)
+        return written
+    return f"{value:,.{max(least, _decimals(value))}f}".translate(signs)
 
 
 @cache
-def _symbols(locale: "Locale") -> tuple[str, str, int, int]:
-    """What stands between groups of digits and before decimals, and the size of the last group and of the others."""
+def _signs(locale: "Locale") -> dict[int, str] | None:
+    """The locale's signs for those of Python; None where it does not group by thousands.
+
+    A number takes a fifth of the time that Babel takes: an account's page has hundreds.
+    """
     from babel.numbers import get_decimal_symbol, get_group_symbol
 
-    sizes = _parsed(_grouping(locale)).grouping
-    return get_group_symbol(locale), get_decimal_symbol(locale), *sizes
+    if _grouping(locale) != "#,##0":
+        return None
+    return {ord(","): get_group_symbol(locale), ord("."): get_decimal_symbol(locale)}
 
 
 @cache

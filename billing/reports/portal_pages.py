@@ -26,7 +26,7 @@ from billing.rendering.words import OTHERS
 from billing.reports.portal_text import Facts, Speaker, page_text
 from billing.reports.profiles import NextBills
 from billing.rules.receivables import shown_number
-from billing.store.files import scratch_path, write_bytes, write_file
+from billing.store.files import scratch_path, unsynced_if_new, write_bytes, write_file
 from billing.store.home import Home
 from billing.store.working_copy import WorkingCopy, working_copy
 
@@ -248,4 +248,6 @@ def _made_from(state: Path) -> dict[str, str]:
 
 def _write_state(state: Path, made_from: Mapping[str, str]) -> None:
     rows = pl.DataFrame(list(made_from.items()), schema=_STATE, orient="row").sort("account_id")
-    write_file(state, lambda scratch: rows.write_parquet(scratch, compression="zstd", compression_level=1))
+    # Without it all pages are written again.
+    with unsynced_if_new(state):
+        write_file(state, lambda scratch: rows.write_parquet(scratch, compression="zstd", compression_level=1))

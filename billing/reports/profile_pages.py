@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.plain_rows import plain_rows
-from billing.store.files import folders_synced_once, write_bytes
+from billing.store.files import folders_synced_once, unsynced_if_new, write_bytes
 from billing.store.home import Home
 
 _TEMPLATES: Final = ("profile.html.j2", "profiles.html.j2", "profile.css")
@@ -47,8 +47,8 @@ def write_profile_pages(
     """
     texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in _TEMPLATES}
     state = home.lake / "profile_pages.json"
-    made_with = json.dumps([texts, catalogue.content_hash])
-    is_known = state.exists() and state.read_text() == made_with
+    made_with = json.dumps([texts, catalogue.content_hash]).encode()
+    is_known = state.exists() and state.read_bytes() == made_with
     environment = ImmutableSandboxedEnvironment(
         loader=FunctionLoader(texts.__getitem__), autoescape=True, undefined=StrictUndefined
     )
@@ -68,7 +68,9 @@ def write_profile_pages(
                 written += write_bytes(path, shown.encode())
         written += write_bytes(home.profiles / "index.html", _index(index, style, rows, names, pages, catalogue))
     _remove_former_pages(home, pages, standing)
-    write_bytes(state, made_with.encode())
+    # Without it all pages are written again.
+    with unsynced_if_new(state):
+        write_bytes(state, made_with)
     return written
 
 

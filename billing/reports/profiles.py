@@ -154,7 +154,8 @@ def _next_documents(business: Business, as_of: date) -> Iterator[tuple[Business,
         dates = [*on_trial["grid_start"], *moving_in["first_billing_date"]]
         last = max([months_after(month, 1), *(f"{day:%Y-%m}" for day in dates)])
         months = months_between(month, last)
-        bring_up_to_date(scratch, last)
+        # Drafts of later months say nothing about the next bills.
+        bring_up_to_date(scratch, last, drafted_through=month)
         yield scratch, months
 
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -20,8 +20,13 @@ _NO_ROOM = 65_536
 """Free bytes of a disk that is full."""
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> bool:
+def write_file(path: Path, write: Callable[[Path], None], *, may_be_missing: bool = False) -> bool:
     """Let `write` fill a scratch file, then atomically replace `path` with it.
+
+    Parameters
+    ----------
+    may_be_missing
+        Do not sync the folder of a new file, whose lack is noticed: after a power cut it is there whole, or not at all.
 
     Returns
     -------
@@ -39,13 +44,15 @@ def write_file(path: Path, write: Callable[[Path], None]) -> bool:
     try:
         with full_disk_named(path):
             write(scratch)
-        if path.exists() and _same_bytes(scratch, path):
+        is_new = not path.exists()
+        if not is_new and _same_bytes(scratch, path):
             return False
         if _is_kept(path):
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())
         scratch.replace(path)
-        _sync_folder(path.parent)
+        if not (is_new and may_be_missing):
+            _sync_folder(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
     return True
@@ -62,8 +69,24 @@ def unsynced(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def unsynced_if_new(path: Path) -> Iterator[None]:
+    """Sync a file only if it replaces one, which would stand for it: the lack of a new one is noticed.
+
+    After a power cut a new file may be missing, empty, or have zeros from some block on.
+    """
+    with nullcontext() if path.exists() else unsynced(path.parent):
+        yield
+
+
+@contextmanager
 def folders_synced_once() -> Iterator[None]:
-    """Sync each folder once, at the end, in which several files are written. Their contents are synced one by one."""
+    """Sync each folder once, at the end, in which several files are written. Their contents are synced one by one.
+
+    Inside of another they are synced at the end of that one.
+    """
+    if _folders_to_sync.get() is not None:
+        yield
+        return
     folders: set[Path] = set()
     token = _folders_to_sync.set(folders)
     try:

@@ -208,7 +208,7 @@ def profiles_digest(business: Business) -> str:
 
 def recorded_month(business: Business, month: str) -> Record | None:
     """The recorded inputs of a month or shard; None when it was never completed."""
-    return read_record(_path(business, month))
+    return read_record(_path(business, month), may_be_lost=True)
 
 
 def record_step(business: Business, month: str, step: str) -> None:
@@ -252,7 +252,7 @@ def record_month(business: Business, month: str) -> None:
         ).height
         again += _parked_by_a_document(shard, month, parked)
         found = {"contradictions": str(again)}
-        write_record(_path(shard, month), Record(month_inputs(shard, month) | found))
+        write_record(_path(shard, month), Record(month_inputs(shard, month) | found), may_be_lost=True)
 
 
 def moved_inputs(business: Business, month: str) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from billing.store.files import unsynced, write_bytes
+from billing.store.files import unsynced_if_new, write_bytes
 from billing.store.home import Home
 
 
@@ -76,6 +76,5 @@ def write_record(path: Path, record: Record, *, may_be_lost: bool = False) -> No
     content: dict[str, Mapping[str, str]] = {"inputs": record.inputs}
     if record.outputs:
         content["outputs"] = record.outputs
-    is_synced = not may_be_lost or path.exists()
-    with nullcontext() if is_synced else unsynced(path.parent):
+    with unsynced_if_new(path) if may_be_lost else nullcontext():
         write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())

@@ -18,7 +18,8 @@ def last_as_of(root: Path) -> date | None:
 
 def record_run(root: Path, as_of: date, profiles: str) -> None:
     """Record the as-of day of this run, and the inputs of its profiles."""
-    write_record(_path(root), Record({"as of": as_of.isoformat(), "profiles built from": profiles}))
+    record = Record({"as of": as_of.isoformat(), "profiles built from": profiles})
+    write_record(_path(root), record, may_be_lost=True)
 
 
 def profiles_built_from(root: Path) -> str | None:

@@ -1,33 +1,30 @@
-"""Numbers are written as Babel writes them by the locale's pattern."""
-
 from decimal import Decimal, localcontext
 
 import pytest
 from babel import Locale
-from babel.localedata import locale_identifiers
+from babel.numbers import format_decimal
 
-from billing.rendering.locale_formats import EXACT, _by_pattern, _format_number
+from billing.rendering.locale_formats import EXACT, Print
 
-NUMBERS = ("0", "0.00", "-0.0", "1E+3", "999", "1000", "9999.50", "-1234.5", "1E-18", "12345678901234567890.123456789")
-
-
-@pytest.mark.parametrize("least", [0, 2, 3])
-def test_numbers_are_those_of_the_pattern_in_every_locale(least: int) -> None:
-    powers = [Decimal(7**power).scaleb(-(power % 9)) for power in range(24)]
-    with localcontext(EXACT):
-        for name in locale_identifiers():
-            locale = Locale.parse(name)
-            for number in (*map(Decimal, NUMBERS), *powers):
-                assert _format_number(number, locale, least) == _by_pattern(number, locale, least), (name, number)
-
-
-@pytest.mark.parametrize(
-    ("locale", "written"),
-    [
-        ("en_US", "1,234,567.5"),
-        ("de_CH", "1\N{RIGHT SINGLE QUOTATION MARK}234\N{RIGHT SINGLE QUOTATION MARK}567.5"),
-        ("hi_IN", "12,34,567.5"),
-    ],
+LOCALES = (
+    *("en_US", "en_IN", "en_ZA", "de_DE", "de_AT", "de_CH", "fr_FR", "fr_CH", "es_ES", "es_MX", "it_IT", "it_CH"),
+    *("nl_NL", "nl_BE", "pt_BR", "pt_PT", "pl_PL", "ja_JP", "hi_IN", "bn_BD", "ar_EG", "fa_IR", "sv_SE", "ru_RU"),
 )
-def test_digits_stand_in_the_groups_of_the_locale(locale: str, written: str) -> None:
-    assert _format_number(Decimal("1234567.50"), Locale.parse(locale)) == written
+NUMBERS = ("0", "-0.00", "1", "-1", "999", "1000", "-1000.5", "9999.99", "1E+3", "0.000000001", "-1234567890.12345")
+
+
+@pytest.mark.parametrize("name", LOCALES)
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_number_is_written_as_cldr_says(name: str, number: str) -> None:
+    value = Decimal(number)
+    with localcontext(EXACT):
+        written = Print(name, "USD", 2)
+        # Compare by a pattern that Babel reads itself.
+        grouping = Locale.parse(name).decimal_formats[None].pattern.split(".")[0]
+        for decimals, text in (
+            (2, written.unit_price(value)),
+            (0, written.quantity(value, "")),
+        ):
+            pattern = f"{grouping}.{'0' * decimals}{'#' * (20 - decimals)}"
+            expected = format_decimal(value or Decimal(0), pattern, written.locale)
+            assert text == expected

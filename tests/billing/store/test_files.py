@@ -2,6 +2,7 @@
 
 import errno
 import os
+from operator import methodcaller
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -9,7 +10,7 @@ from unittest import mock
 import polars as pl
 import pytest
 
-from billing.store.files import folders_synced_once, unsynced, write_bytes, write_file
+from billing.store.files import folders_synced_once, unsynced, unsynced_if_new, write_bytes, write_file
 
 BROKEN = pl.exceptions.ComputeError("parquet: File out of specification: Invalid thrift: transport error")
 
@@ -81,3 +82,25 @@ def test_a_temporary_folder_is_not_synced(tmp_path: Path, synced: list[str]) -> 
     assert len(synced) == 2
     write_bytes(tmp_path / "scratch" / "c", b"new")
     assert len(synced) == 4
+
+
+def test_a_new_file_whose_lack_is_noticed_needs_no_sync_of_its_folder(tmp_path: Path, synced: list[str]) -> None:
+    for content in (b"new", b"other"):
+        write_file(tmp_path / "a", methodcaller("write_bytes", content), may_be_missing=True)
+    assert [name.split("-")[-1] for name in synced] == ["a", "a", tmp_path.name]
+
+
+def test_a_file_that_replaces_another_is_synced_where_a_new_one_is_not(tmp_path: Path, synced: list[str]) -> None:
+    for content in (b"new", b"other"):
+        with unsynced_if_new(tmp_path / "a"):
+            write_bytes(tmp_path / "a", content)
+        assert len(synced) == (0 if content == b"new" else 2)
+
+
+def test_folders_synced_once_inside_of_others_are_synced_at_their_end(tmp_path: Path, synced: list[str]) -> None:
+    with folders_synced_once():
+        for name in ("a", "b"):
+            with folders_synced_once():
+                write_bytes(tmp_path / name, b"new")
+        assert tmp_path.name not in synced
+    assert synced[2:] == [tmp_path.name]

@@ -50,7 +50,7 @@ from billing.register.register import Issue, IssuedPart, issued_rows
 from billing.rules.missing_accounts import PASSES_DATES
 from billing.rules.own_documents import shown_subscription_id
 from billing.rules.package_changes import CLOSED_SCHEMA
-from billing.store.monthly import scan_month, write_month
+from billing.store.monthly import is_one_file, scan_month, write_month
 
 
 def issue_documents(business: Business, month: str, *, only_drafts: bool = False) -> int:
@@ -332,6 +332,7 @@ def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
         )["account_id"],
+        are_all_drafts=lost.is_empty() and is_one_file(business.home, DRAFTS, month),
     )
 
 

@@ -67,6 +67,8 @@ class IssuedPart:
         subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
     passed
         account_id: of parked accounts whose billing dates go by.
+    are_all_drafts
+        Whether the drafts are the first rows of the table as it stands: any of them can be read by itself.
     """
 
     drafts: pl.LazyFrame
@@ -76,6 +78,7 @@ class IssuedPart:
     decisions: pl.DataFrame
     begun: pl.LazyFrame | None = None
     passed: pl.Series | None = None
+    are_all_drafts: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,8 +220,13 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
     def _write_documents(self, connection: sa.Connection, issue: Issue) -> list[pl.DataFrame]:
         """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
         numbers = NumbersInOrder(connection, issue.numbering, issue.as_of)
+        together = _BULK // len(issue.parts)
         parts = [
-            [RowsInOrder(rows, _IN_ORDER, _BULK // len(issue.parts)) for rows in (part.drafts, part.lines, part.taxes)]
+            (
+                RowsInOrder(part.drafts, _IN_ORDER, together, by_slices=part.are_all_drafts),
+                RowsInOrder(part.lines, _IN_ORDER, together),
+                RowsInOrder(part.taxes, _IN_ORDER, together),
+            )
             for part in issue.parts
         ]
         given: list[list[pl.DataFrame]] = [[pl.DataFrame(schema=GIVEN)] for _ in parts]

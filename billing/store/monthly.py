@@ -43,6 +43,12 @@ def scan_months(home: Home, table: Table, months: Sequence[str]) -> pl.LazyFrame
     return pl.concat(whole) if whole else table.empty().lazy()
 
 
+def is_one_file(home: Home, table: Table, month: str) -> bool:
+    """Whether `scan_month` reads one file as it is: any of its rows can be read without the others."""
+    parts = home.parts(table, month)
+    return len(parts) == 1 and (home.buckets is None or home.holds_all_of(parts[0]))
+
+
 def write_month(
     home: Home,
     table: Table,

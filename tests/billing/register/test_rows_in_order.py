@@ -1,6 +1,9 @@
 """Rows of several tables are read in one order, some at a time."""
 
+from pathlib import Path
+
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,14 +20,14 @@ def of_part(rows: list[tuple[int, str]], part: int, parts: int) -> pl.DataFrame:
     return pl.DataFrame(own, schema={"day": pl.Int64, "account": pl.String}, orient="row").sort(KEYS)
 
 
-@given(documents, st.integers(1, 3), st.integers(1, 40))
+@given(documents, st.integers(1, 3), st.integers(1, 40), st.booleans())
 def test_batches_of_several_tables_are_all_rows_in_one_order(
-    rows: list[tuple[int, str]], parts: int, count: int
+    rows: list[tuple[int, str]], parts: int, count: int, by_slices: bool
 ) -> None:
     tables = [of_part(rows, part, parts) for part in range(parts)]
     # Each document has as many lines as its day says.
     lines = [RowsInOrder(table.select(pl.all().repeat_by("day").list.explode()).lazy(), KEYS) for table in tables]
-    read = [RowsInOrder(table.lazy(), KEYS) for table in tables]
+    read = [RowsInOrder(table.lazy(), KEYS, by_slices=by_slices) for table in tables]
     found: list[tuple[int, str]] = []
     for end in ends_of_batches(read, count):
         batch = pl.concat(part.through(end) for part in read).sort(KEYS)
@@ -33,3 +36,13 @@ def test_batches_of_several_tables_are_all_rows_in_one_order(
         assert its_lines.sort(KEYS).equals(batch.select(pl.all().repeat_by("day").list.explode()))
         found += batch.rows()
     assert found == sorted(rows)
+
+
+@pytest.mark.parametrize("height", [0, 999, 1_000, 2_500])
+def test_slices_of_a_file_are_all_its_rows_once(height: int, tmp_path: Path) -> None:
+    table = pl.DataFrame({"day": range(height), "account": "a"}, schema={"day": pl.Int64, "account": pl.String})
+    table.write_parquet(tmp_path / "table.parquet", row_group_size=700)
+    read = RowsInOrder(pl.scan_parquet(tmp_path / "table.parquet"), KEYS, by_slices=True)
+    found = [read.through(end) for end in ends_of_batches([read], 300)]
+    assert pl.concat([table.clear(), *found]).equals(table)
+    assert len(found) == -(-height // 1_000)

@@ -399,9 +399,8 @@ def january(tmp_path_factory: pytest.TempPathFactory) -> SeveralCurrencies:
 def february(january: SeveralCurrencies, tmp_path_factory: pytest.TempPathFactory) -> SeveralCurrencies:
     """A month more: two refunds, and another currency for an account that lives. Copy it to go on."""
     home = january.copied(tmp_path_factory.mktemp("february") / "home")
-    numbers = dict(
-        read_table(Business.load(home.root, date(2026, 1, 31)), name="documents")["account_id", "number"].rows()
-    )
+    billed = read_table(Business.load(home.root, date(2026, 1, 31)), name="documents")
+    numbers = dict(billed.select("account_id", "number").iter_rows())
     for account, amount in (("kwd", "30.555"), ("jpy", "15000")):
         home.pay_in(account, numbers[account], amount, CURRENCIES[account], "2026-01-12T09:00:00Z")
         home.request(account, "refund", "2026-02-01T09:00:00Z")

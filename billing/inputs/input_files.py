@@ -67,8 +67,8 @@ def read_pieces(
     """What `make` makes of the rows of all files, piece by piece: of a large file no more than a piece is in memory.
 
     A piece has the columns as text (empty text is null), place (UInt32: number of the row in all files), file, row,
-    text and parsed. Without files there is one, which is empty. An unknown column name that resembles a missing column is
-    reported in `warnings` as a possible misspelling.
+    text and parsed. Without files there is one, which is empty. An unknown column name that resembles a missing column
+    is reported in `warnings` as a possible misspelling.
 
     Parameters
     ----------

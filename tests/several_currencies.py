@@ -1,6 +1,8 @@
 """A business that sells in dollars, euros, yen and dinars: packages, tariffs, coupons, an add-on, a yearly price."""
 
+import copy
 import json
+import shutil
 from pathlib import Path
 
 from tests.landing import ACCOUNT_HEADER, Landing
@@ -68,6 +70,12 @@ class SeveralCurrencies(Landing):
         super().__init__(root, catalogue)
         self.accounts: dict[str, tuple[str, str]] = {}
         self._write()
+
+    def copied(self, root: Path) -> "SeveralCurrencies":
+        """The same business in another folder."""
+        twin = copy.copy(self)
+        twin.root, twin.accounts = shutil.copytree(self.root, root), self.accounts.copy()
+        return twin
 
     def open(self, name: str, currency: str, country: str = "US") -> None:
         """An account, or another currency for it."""

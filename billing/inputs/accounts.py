@@ -145,7 +145,10 @@ def untaxed_accounts(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[st
 
 def accounts_without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
     """Warn, per country with regional rates, about accounts in none of these regions."""
-    rated = with_region_keys(tax_rates.filter(pl.col("region").is_not_null()), "key").select("country", "region", "key")
+    regional = tax_rates.filter(pl.col("region").is_not_null())
+    if regional.is_empty():
+        return []
+    rated = with_region_keys(regional, "key").select("country", "region", "key")
     placed = with_region_keys(accounts.join(rated, on="country", how="semi"), "key")
     found = []
     outside = placed.join(rated, on=["country", "key"], how="anti").sort("country", "account_id")

@@ -133,6 +133,8 @@ def gathered(frame: pl.DataFrame, order: pl.Series) -> pl.DataFrame:
 
 def _not_in(ids: pl.Series, known: pl.Series) -> pl.Series:
     """Whether each of `ids` is not in `known`: looked up by slices of their hashes, to bound the memory it takes."""
+    if ids.is_empty():
+        return pl.Series(dtype=pl.Boolean)
     slices = 1 + len(known) // _IDS_LOOKED_UP
     id_slice, known_slice = ids.hash() % slices, known.hash() % slices
     found = pl.repeat(False, len(ids), dtype=pl.Boolean, eager=True)
@@ -165,4 +167,6 @@ def _read(table: InputTable, warnings: list[str], make: Callable[[pl.DataFrame],
 
 def _without_empty(frame: pl.DataFrame) -> pl.DataFrame:
     """The frame, its empty columns made anew: these take no memory, those that were read do."""
+    if frame.is_empty():
+        return frame
     return frame.with_columns(column.clear(frame.height) for column in frame if column.null_count() == frame.height)

@@ -63,8 +63,11 @@ def read_credit_grants(
     home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead, currencies: RowCurrencies
 ) -> pl.DataFrame:
     """GRANT_SCHEMA, sorted by grant_id: amounts above 0; expires_on (exclusive) is null for ever."""
+    files = input_files(home, "credit_grants")
+    if not files:
+        return pl.DataFrame(schema=GRANT_SCHEMA)
     table = InputTable(
-        input_files(home, "credit_grants"),
+        files,
         GRANT_MEMBERS,
         "grant_id",
         home,

@@ -67,8 +67,8 @@ def read_pieces(
     """What `make` makes of the rows of all files, piece by piece: of a large file no more than a piece is in memory.
 
     A piece has the columns as text (empty text is null), place (UInt32: number of the row in all files), file, row,
-    text and parsed. The first piece is empty. An unknown column name that resembles a missing column is reported in
-    `warnings` as a possible misspelling.
+    text and parsed. Without files there is one, which is empty. An unknown column name that resembles a missing column
+    is reported in `warnings` as a possible misspelling.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def read_pieces(
         # `reason` is the reject reason: rename the input's own column.
         return make(stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped)
 
-    made = [made_of("", 0, 0, pl.DataFrame(schema=schema))]
+    made = [] if files else [made_of("", 0, 0, pl.DataFrame(schema=schema))]
     rows = 0
     for path in files:
         name = mask_card_numbers(path.relative_to(home.landing).as_posix())

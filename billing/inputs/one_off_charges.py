@@ -78,8 +78,11 @@ def read_one_off_charges(
     The amount is quantity x unit_price, rounded half-up to the currency's minor unit, or as given. quantity is null
     where none is given, unit_price where the amount is given alone. A negative amount takes no coupon.
     """
+    files = input_files(home, "one_off_charges")
+    if not files:
+        return pl.DataFrame(schema=ONE_OFF_SCHEMA)
     table = InputTable(
-        input_files(home, "one_off_charges"),
+        files,
         CHARGE_MEMBERS,
         "charge_id",
         home,

@@ -39,14 +39,10 @@ def read_opening_balances(
 
     The currency is that of the account where none is given.
     """
-    frame = read_rows(
-        input_files(home, "opening_balances"),
-        OPENING_COLUMNS,
-        "account_id",
-        home,
-        catalogue.encoding,
-        noticed.warnings,
-    )
+    files = input_files(home, "opening_balances")
+    if not files:
+        return pl.DataFrame(schema=OPENING_SCHEMA)
+    frame = read_rows(files, OPENING_COLUMNS, "account_id", home, catalogue.encoding, noticed.warnings)
     frame = frame.with_columns(
         hides_card_number(frame),
         money=parse_money("amount"),

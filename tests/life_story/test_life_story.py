@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -51,6 +52,7 @@ def test_a_business_is_billed_all_its_life_as_the_rules_say(seed: int, tmp_path:
 @pytest.mark.parametrize("seed", SOLD_SEEDS)
 def test_a_business_that_sells_more_than_packages_is_billed_as_the_rules_say(seed: int, tmp_path: Path) -> None:
     told = story(seed, SOLD_ACCOUNTS, SOLD_MONTHS, SOLD_FEATURES)
+    told.days = sized(usual=_seldom_twice_a_month(told.days), long=told.days)
     last = told.days[-1]
     delivered = [each for each in told.deliveries if each[0] <= last]
     held_back = delivered[-60::3]
@@ -112,6 +114,11 @@ def test_a_change_that_a_hold_of_the_next_month_voids_is_answered(tmp_path: Path
     )
     answers = {answer.request: answer for answer in _live(told, tmp_path).answers["account-000"]}
     assert answers["request-2"].reason == "voided_by_hold"
+
+
+def _seldom_twice_a_month(days: list[date]) -> list[date]:
+    """The last day of each month, and the last but one of all."""
+    return [day for day, after in pairwise(days) if day.month != after.month or after == days[-1]] + days[-1:]
 
 
 def _one_account(*requests: tuple[date, Json]) -> Story:

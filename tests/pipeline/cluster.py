@@ -21,8 +21,9 @@ PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
 PATIENCE = sized(usual=300, long=3_000)
 """Seconds that a busy machine may take for anything."""
-BYTES_OF_A_BATCH = sized(usual=20_000, long=100_000)
+BYTES_OF_A_BATCH = sized(usual=15_000, long=100_000)
 """So that a small business has batches."""
+SHARDS = sized(usual=2, long=4)
 
 HEAD = """
 import sys
@@ -81,7 +82,7 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
         self.environment = kept | {
             "OVERAGE_EXECUTOR": "celery",
-            "OVERAGE_SHARDS": "4",
+            "OVERAGE_SHARDS": str(SHARDS),
             "OVERAGE_REGISTER_URL": self.register,
             "OVERAGE_BROKER_URL": broker.url,
             "OVERAGE_MONTHS_AHEAD": "1",

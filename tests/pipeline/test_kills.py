@@ -38,9 +38,9 @@ def business(root: Path) -> Landing:
 
 
 def first_bills(root: Path) -> Command:
-    """Everything from nothing: three months, a refund of what the same run issues, an upgrade."""
+    """Everything from nothing: several months, a refund of what the same run issues, an upgrade."""
     business(root)
-    return BILL
+    return sized(usual=("bill", "2026-02", "--as-of", "2026-02-15"), long=BILL)
 
 
 def late_delivery(root: Path) -> Command:
@@ -95,13 +95,14 @@ def what_came_back(root: Path) -> Command:
 
 
 def roll_forward(root: Path) -> Command:
-    """Two months more at once, the first of them built again."""
+    """Months more at once, the first of them built again."""
     landing = business(root)
     assert bill_once(root, "2026-02", "2026-02-15").status == 0
     deliver_late(landing)
     landing.request("grows", "downgrade", "2026-02-25T10:00:00Z", package="starter")
     landing.use("grows", "2026-02-24", leads=-1_000)
-    return ("bill", "2026-02", "--through", "2026-04", "--as-of", "2026-04-20")
+    last = sized(usual="2026-03", long="2026-04")
+    return ("bill", "2026-02", "--through", last, "--as-of", f"{last}-20")
 
 
 def reviewed_drafts(root: Path) -> Command:
@@ -124,7 +125,8 @@ def corrections(root: Path) -> Command:
 
 STORIES: dict[str, Callable[[Path], Command]] = {
     "bill": first_bills,
-    "bill again": late_delivery,
+    # a usual run kills it while it changes a register on a server
+    **sized(usual={}, long={"bill again": late_delivery}),
     "bill what moved": everything_moves,
     "bill what came back": what_came_back,
     "bill through": roll_forward,
@@ -247,7 +249,7 @@ def test_a_home_whose_making_is_killed_is_made_by_the_next(tmp_path: Path, kille
     done = killer.run(*arguments(undisturbed))
     assert done.status == 0
     wanted = content_of(undisturbed)
-    step = max(1, len(done.writes) // (4 * KILLS)) if KILLS else 1
+    step = max(1, len(done.writes) // (2 * KILLS)) if KILLS else 1
     for place in range(len(done.writes) - 1, -1, -step):
         home = tmp_path / str(place)
         assert killer.run(*arguments(home), kill_at=place).status is None

@@ -1,6 +1,5 @@
 """Coupons on documents: order, spread, limits, and what is learnt later (rule 29)."""
 
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -146,96 +145,91 @@ def test_the_register_agrees(billed: Business) -> None:
     assert [told for told in disagreements(billed) if "PDF" not in told] == []
 
 
-def test_tax_is_on_what_is_left(tmp_path: Path) -> None:
-    landing = home(tmp_path, tax="0.20")
-    landing.customer("acme", coupon="tenner")
-    landing.use("acme", emails=27_350, bytes=61_200_000_000)
-    for month, day in (JANUARY, FEBRUARY):
-        business = bill_by_steps(landing.root, month, day)
-    found = rows(business, "documents", "net", "tax", "total", "due", account_id="acme")
-    assert found[-1] == ("134.00", "26.80", "160.80", "160.80")
-
-
-@pytest.fixture
-def late(tmp_path: Path) -> Callable[..., Business]:
-    """A customer with a coupon, and usage of the first cycle that becomes known after its document."""
-
-    def bill(coupon: str, before: int, after: int) -> Business:
-        landing = home(tmp_path, tax="0.20")
-        landing.customer("acme", coupon=coupon)
+@pytest.fixture(scope="module")
+def taxed(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """January and February with a tax; a correction; then March, with usage of documents that were issued."""
+    landing = home(tmp_path_factory.mktemp("taxed"), tax="0.20")
+    landing.customer("left", coupon="tenner")
+    landing.use("left", emails=27_350, bytes=61_200_000_000)
+    landing.customer("refunded", coupon="ever")
+    landing.request("refunded", "refund", "2026-01-20T09:00:00Z", "support")
+    for name, (coupon, before, _, _) in LATE.items():
+        landing.customer(name, coupon=coupon)
         if before:
-            landing.use("acme", emails=before)
-        bill_by_steps(landing.root, *JANUARY)
-        bill_by_steps(landing.root, *FEBRUARY)
-        landing.use("acme", emails=after - before, delivered="2026-03-05") if after > before else None
-        if after < before:
-            file = next((landing.folder / "usage").glob("*/usage.jsonl"))
+            landing.use(name, emails=before)
+    landing.customer("corrected", coupon="ever")
+    landing.use("corrected", emails=27_350)
+    bill_by_steps(landing.root, *JANUARY)
+    bill_by_steps(landing.root, *FEBRUARY)
+    landing.use("corrected", emails=10_000, delivered="2026-02-28")
+    business = bill_by_steps(landing.root, *FEBRUARY)
+    issue_corrections(business, "2026-02", "Emails were missing.")
+    file = next((landing.folder / "usage").glob("*/usage.jsonl"))
+    for name, (_, before, after, _) in LATE.items():
+        if after > before:
+            landing.use(name, emails=after - before, delivered="2026-03-05")
+        else:
             file.write_text(file.read_text().replace(f'"count": {before}', f'"count": {after}'))
-        return bill_by_steps(landing.root, *MARCH)
-
-    return bill
+    return bill_by_steps(landing.root, *MARCH)
 
 
-@pytest.mark.parametrize(
-    ("coupon", "before", "after", "expected"),
-    [
-        # 10 % of 3.00 more.
-        ("ever", 27_350, 28_350, [("prior_cycle", "3.00"), ("coupon", "-0.30")]),
-        # 10.00 stays 10.00, however it is spread.
-        ("tenner", 27_350, 28_350, [("prior_cycle", "3.00")]),
-        ("ever", 28_350, 27_350, [("prior_cycle", "-3.00"), ("coupon", "0.30")]),
-        # It had taken off 99.00 of 150.00: now it takes 138.00.
-        ("large", 0, 27_350, [("prior_cycle", "39.00")]),
-    ],
-)
-def test_late_usage_takes_the_coupons_of_its_document(
-    late: Callable[..., Business], coupon: str, before: int, after: int, expected: list[tuple[str, str]]
-) -> None:
-    business = late(coupon, before, after)
-    number = rows(business, "documents", "number", "billing_date")[-1][0]
-    found = rows(business, "lines", "kind", "amount", "applies_to_line", number=number)
+# the coupon, usage as it was known at first and then, and what the next document bills
+LATE = {
+    # 10 % of 3.00 more.
+    "more": ("ever", 27_350, 28_350, [("prior_cycle", "3.00"), ("coupon", "-0.30")]),
+    # 10.00 stays 10.00, however it is spread.
+    "ten": ("tenner", 27_350, 28_350, [("prior_cycle", "3.00")]),
+    "less": ("ever", 28_350, 27_350, [("prior_cycle", "-3.00"), ("coupon", "0.30")]),
+    # It had taken off 99.00 of 150.00: now it takes 138.00.
+    "beyond": ("large", 0, 27_350, [("prior_cycle", "39.00")]),
+}
+
+
+def number_of(business: Business, account: str, month: str, kind: str = "invoice") -> str:
+    """The number of an account's document of a month."""
+    ((number,),) = rows(business, "documents", "number", account_id=account, billing_month=month, kind=kind)
+    return str(number)
+
+
+def test_tax_is_on_what_is_left(taxed: Business) -> None:
+    wanted = {"account_id": "left", "billing_month": "2026-02"}
+    found = rows(taxed, "documents", "net", "tax", "total", "due", **wanted)
+    assert found == [("134.00", "26.80", "160.80", "160.80")]
+
+
+@pytest.mark.parametrize("account", LATE)
+def test_late_usage_takes_the_coupons_of_its_document(taxed: Business, account: str) -> None:
+    coupon, _, _, expected = LATE[account]
+    number = number_of(taxed, account, "2026-03")
+    found = rows(taxed, "lines", "kind", "amount", "applies_to_line", number=number)
     prior = [(kind, amount) for kind, amount, _ in found[1:]]
     assert [line for line in prior if line in expected] == expected
     net = sum(Decimal(amount) for _, amount in expected)
     own = Decimal("89.10") if coupon == "ever" else Decimal("89.00") if coupon == "tenner" else Decimal("99.00")
-    assert rows(business, "documents", "net", number=number) == [(f"{own + net:.2f}",)]
-    assert [told for told in disagreements(business) if "PDF" not in told] == []
+    assert rows(taxed, "documents", "net", number=number) == [(f"{own + net:.2f}",)]
 
 
-def test_what_is_given_back_takes_its_coupon_and_its_tax_back(late: Callable[..., Business]) -> None:
-    business = late("ever", 28_350, 27_350)
-    lines = rows(business, "lines", "number", "kind", "amount", "gives_back")
-    taken_back = [line for line in lines if line[3]]
-    assert [(kind, amount, by) for _, kind, amount, by in taken_back] == [
-        ("prior_cycle", "-3.00", "INV-2026-000002"),
-        ("coupon", "0.30", "INV-2026-000002"),
-    ]
-    totals = rows(business, "documents", "net", "tax", "total")
-    assert totals[-1] == ("86.40", "17.28", "103.68")
+def test_the_register_agrees_with_what_was_learnt_late(taxed: Business) -> None:
+    assert [told for told in disagreements(taxed) if "PDF" not in told] == []
 
 
-def test_a_correction_takes_the_coupon_of_its_document(tmp_path: Path) -> None:
-    landing = home(tmp_path)
-    landing.customer("acme", coupon="ever")
-    landing.use("acme", emails=27_350)
-    bill_by_steps(landing.root, *JANUARY)
-    bill_by_steps(landing.root, *FEBRUARY)
-    landing.use("acme", emails=10_000, delivered="2026-02-28")
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    issue_corrections(business, "2026-02", "Emails were missing.")
-    assert rows(business, "documents", "kind", "net", "corrects")[0] == ("debit_note", "27.00", "INV-2026-000002")
-    business = bill_by_steps(landing.root, *MARCH)
-    assert nets(business, "acme")[-1] == "89.10"
+def test_what_is_given_back_takes_its_coupon_and_its_tax_back(taxed: Business) -> None:
+    number, billed = (number_of(taxed, "less", month) for month in ("2026-03", "2026-02"))
+    lines = rows(taxed, "lines", "kind", "amount", "gives_back", number=number)
+    assert [line for line in lines if line[2]] == [("prior_cycle", "-3.00", billed), ("coupon", "0.30", billed)]
+    assert rows(taxed, "documents", "net", "tax", "total", number=number) == [("86.40", "17.28", "103.68")]
 
 
-def test_a_refund_gives_back_what_was_paid_for_the_fee(tmp_path: Path) -> None:
-    landing = home(tmp_path, tax="0.20")
-    landing.customer("acme", coupon="ever")
-    landing.request("acme", "refund", "2026-01-20T09:00:00Z", "support")
-    business = bill_by_steps(landing.root, *JANUARY)
-    note = rows(business, "documents", "number", "net", "tax", "total", kind="credit_note")
+def test_a_correction_takes_the_coupon_of_its_document(taxed: Business) -> None:
+    notes = rows(taxed, "documents", "kind", "net", "corrects", account_id="corrected", kind="debit_note")
+    assert notes == [("debit_note", "27.00", number_of(taxed, "corrected", "2026-02"))]
+    assert nets(taxed, "corrected")[-1] == "89.10"
+
+
+def test_a_refund_gives_back_what_was_paid_for_the_fee(taxed: Business) -> None:
+    note = rows(taxed, "documents", "number", "net", "tax", "total", kind="credit_note")
     assert note == [("CN-2026-000001", "-89.10", "-17.82", "-106.92")]
-    assert rows(business, "lines", *LINE, number="CN-2026-000001") == [
+    assert rows(taxed, "lines", *LINE, number="CN-2026-000001") == [
         (1, "refund", None, None, "-99.00"),
         (2, "coupon", "ever", 1, "9.90"),
     ]

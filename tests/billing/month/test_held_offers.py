@@ -31,14 +31,23 @@ def landing(tmp_path: Path) -> Landing:
     return Landing(tmp_path, starter_catalogue() + COUPONS)
 
 
-def test_every_request_about_a_coupon_has_one_answer_in_its_month(landing: Landing) -> None:
+@pytest.fixture(scope="module")
+def redeemed(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """Three months of an account with requests about coupons, and of one whose documents a coupon lowers."""
+    landing = Landing(tmp_path_factory.mktemp("redeemed"), starter_catalogue() + COUPONS)
     landing.customer("acme", coupon="spring")
     landing.request("acme", "redeem", "2026-01-20T09:00:00Z", "email", coupon="for_silver")
     landing.request("acme", "upgrade", "2026-01-21T09:00:00Z", "self_service", package="silver")
     landing.request("acme", "redeem", "2026-02-10T09:00:00Z", "email", coupon="for_silver")
     landing.request("acme", "revoke", "2026-03-01T09:00:00Z", coupon="for_silver")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    found = rows(business, "decisions", "decision_id", "billing_month", "kind", "coupon", "reason")
+    landing.customer("lowered", coupon="spring")
+    landing.use("lowered", "2026-01-20", emails=27_350)
+    return bill_by_steps(landing.root, "2026-03", "2026-03-31")
+
+
+def test_every_request_about_a_coupon_has_one_answer_in_its_month(redeemed: Business) -> None:
+    columns = ("decision_id", "billing_month", "kind", "coupon", "reason")
+    found = rows(redeemed, "decisions", *columns, account_id="acme")
     assert found == [
         ("request-1", "2026-01", "subscribe", None, "subscribed"),
         ("request-1/coupon", "2026-01", "redeem", "spring", "redeemed"),
@@ -47,10 +56,11 @@ def test_every_request_about_a_coupon_has_one_answer_in_its_month(landing: Landi
         ("request-4", "2026-02", "redeem", "for_silver", "redeemed"),
         ("request-5", "2026-03", "revoke", "for_silver", "revoked"),
     ]
-    holdings = coupon_holdings(business).select("coupon", pl.col("effective_on", "revoked_on").dt.to_string("%m-%d"))
+    held = coupon_holdings(redeemed).filter(account_id="acme")
+    holdings = held.select("coupon", pl.col("effective_on", "revoked_on").dt.to_string("%m-%d"))
     # Revoked before its first billing date, the second one never counts.
     assert holdings.rows() == [("spring", "01-10", None)]
-    assert rows(business, "parked", "account_id") == []
+    assert rows(redeemed, "parked", "account_id") == []
 
 
 def test_redemptions_of_all_accounts_are_the_same_in_shards(landing: Landing, tmp_path: Path) -> None:
@@ -97,12 +107,9 @@ def test_a_request_of_another_account_moves_the_months_that_it_answers(landing: 
     ]
 
 
-def test_a_coupon_lowers_the_documents_that_it_is_for(landing: Landing) -> None:
-    landing.customer("acme", coupon="spring")
-    landing.use("acme", "2026-01-20", emails=27_350)
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+def test_a_coupon_lowers_the_documents_that_it_is_for(redeemed: Business) -> None:
     # M01: 10 % of all lines, on two documents
-    assert rows(business, "documents", "total") == [("89.10",), ("124.20",), ("99.00",)]
+    assert rows(redeemed, "documents", "total", account_id="lowered") == [("89.10",), ("124.20",), ("99.00",)]
 
 
 def test_a_charge_of_one_shard_moves_the_months_of_all(landing: Landing) -> None:
@@ -145,31 +152,75 @@ def add_on_lines(business: Business, account: str = "acme") -> list[tuple[str, s
     return list(texts.iter_rows())
 
 
-def test_an_add_on_is_charged_in_advance_and_adds_to_the_allowance(shop: Landing) -> None:
+@pytest.fixture(scope="module")
+def sold(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """January and February of accounts with add-ons, then another catalogue and a request that came late, and March."""
+    shop = Landing(tmp_path_factory.mktemp("sold"), starter_catalogue() + ADD_ONS)
+    given = json.dumps({"more_emails": 1, "support": 3})
+    shop.customer("given", add_ons=given)
+    shop.customer("added")
+    shop.request("added", "add", "2026-01-20T09:00:00Z", "self_service", add_on="more_emails", quantity=2)
+    shop.use("added", "2026-02-20", emails=116_001)
+    shop.customer("late")
+    shop.customer("closed")
+    shop.request("closed", "add", "2026-01-20T09:00:00Z", add_on="support", quantity=3)
+    shop.customer("voided")
+    shop.request("voided", "add", "2026-01-20T09:00:00Z", add_on="support")
+    shop.request("voided", "cancel", "2026-01-25T09:00:00Z", "email")
+    shop.request("voided", "remove", "2026-01-26T09:00:00Z", add_on="support")
+    shop.customer("unknown")
+    shop.request("unknown", "add", "2026-01-20T09:00:00Z", add_on="nothing")
+    bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    shop.request("late", "add", "2026-01-20T09:00:00Z", add_on="support")
+    path = shop.folder / "catalogue.yaml"
+    path.write_text(path.read_text().replace("maximum: 3", "maximum: 2"))
+    return bill_by_steps(shop.root, "2026-03", "2026-03-31")
+
+
+def test_an_add_on_is_charged_in_advance_and_adds_to_the_allowance(sold: Business) -> None:
     # M05
-    shop.customer("acme")
-    shop.request("acme", "add", "2026-01-20T09:00:00Z", "self_service", add_on="more_emails", quantity=2)
-    shop.use("acme", "2026-02-20", emails=116_001)
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    assert rows(business, "documents", "total") == [("99.00",), ("159.00",), ("165.00",)]
-    assert add_on_lines(business) == [("02-10", "more_emails", "2", "60.00"), ("03-10", "more_emails", "2", "60.00")]
-    (charge,) = rows(business, "charges", "allowance", "excess", "amount", metric="emails", billing_month="2026-03")
-    assert charge == ("115000.00", "1001.00", "6.00")
-    assert rows(business, "add_ons", "add_on", "quantity", "is_given") == [("more_emails", 2, False)]
+    assert rows(sold, "documents", "total", account_id="added") == [("99.00",), ("159.00",), ("165.00",)]
+    assert add_on_lines(sold, "added") == [
+        ("02-10", "more_emails", "2", "60.00"),
+        ("03-10", "more_emails", "2", "60.00"),
+    ]
+    wanted = {"metric": "emails", "billing_month": "2026-03", "account_id": "added"}
+    assert rows(sold, "charges", "allowance", "excess", "amount", **wanted) == [("115000.00", "1001.00", "6.00")]
+    assert rows(sold, "add_ons", "add_on", "quantity", "is_given", account_id="added") == [("more_emails", 2, False)]
 
 
-def test_add_ons_that_come_with_a_subscription_are_charged_on_billing_date_0(shop: Landing) -> None:
-    shop.account("acme")
-    add_ons = json.dumps({"more_emails": 1, "support": 3})
-    shop.request("acme", "subscribe", "2026-01-10T09:00:00Z", package="starter", add_ons=add_ons)
-    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    assert rows(business, "documents", "total") == [("156.00",), ("156.00",)]
-    found = rows(business, "decisions", "decision_id", "request_id", "kind", "add_on", "quantity", "reason")
-    assert found == [
+def test_add_ons_that_come_with_a_subscription_are_charged_on_billing_date_0(sold: Business) -> None:
+    assert rows(sold, "documents", "total", account_id="given")[:2] == [("156.00",), ("156.00",)]
+    columns = ("decision_id", "request_id", "kind", "add_on", "quantity", "reason")
+    assert rows(sold, "decisions", *columns, account_id="given") == [
         ("request-1", "request-1", "subscribe", None, None, "subscribed"),
         ("request-1/add_on/more_emails", None, "add", "more_emails", 1, "requested"),
         ("request-1/add_on/support", None, "add", "support", 3, "requested"),
     ]
+
+
+def test_what_is_learnt_after_the_close_is_asked_again(sold: Business) -> None:
+    found = rows(sold, "decisions", "outcome", "reason", kind="add", account_id="late")
+    assert found == [("refused", "known_after_the_close")]
+    assert add_on_lines(sold, "late") == []
+
+
+def test_a_closed_date_keeps_its_add_ons_when_the_catalogue_changes(sold: Business) -> None:
+    assert rows(sold, "documents", "total", account_id="closed") == [("99.00",), ("126.00",), ("126.00",)]
+
+
+def test_a_request_that_is_voided_or_refused_has_one_answer(sold: Business) -> None:
+    wanted = ("kind", "outcome", "reason", "add_on")
+    found = {
+        name: [row for row in rows(sold, "decisions", *wanted, account_id=name) if row[0] in ("add", "remove")]
+        for name in ("voided", "unknown")
+    }
+    assert sorted(found["voided"]) == [
+        ("add", "superseded", "voided_by_cancellation", "support"),
+        ("remove", "refused", "no_live_subscription", "support"),
+    ]
+    assert found["unknown"] == [("add", "refused", "unknown_add_on", "nothing")]
+    assert rows(sold, "parked", "account_id") == []
 
 
 def test_a_run_as_of_before_a_billing_date_drafts_what_was_asked(shop: Landing) -> None:
@@ -183,43 +234,6 @@ def test_a_run_as_of_before_a_billing_date_drafts_what_was_asked(shop: Landing) 
     assert rows(late, "decisions", "reason", "quantity", "explanation", kind="add") == [
         ("requested", 1, "As you asked, you have 1 of Support from 2026-02-10.")
     ]
-
-
-def test_what_is_learnt_after_the_close_is_asked_again(shop: Landing) -> None:
-    shop.customer("acme")
-    bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support")
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    assert rows(business, "decisions", "outcome", "reason", kind="add") == [("refused", "known_after_the_close")]
-    assert add_on_lines(business) == []
-
-
-def test_a_closed_date_keeps_its_add_ons_when_the_catalogue_changes(shop: Landing) -> None:
-    shop.customer("acme")
-    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support", quantity=3)
-    bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    path = shop.folder / "catalogue.yaml"
-    path.write_text(path.read_text().replace("maximum: 3", "maximum: 2"))
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    assert rows(business, "documents", "total") == [("99.00",), ("126.00",), ("126.00",)]
-
-
-def test_a_request_that_is_voided_or_refused_has_one_answer(shop: Landing) -> None:
-    shop.customer("acme")
-    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support")
-    shop.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
-    shop.request("acme", "remove", "2026-01-26T09:00:00Z", add_on="support")
-    shop.customer("globex")
-    shop.request("globex", "add", "2026-01-20T09:00:00Z", add_on="nothing")
-    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    wanted = ("account_id", "kind", "outcome", "reason", "add_on")
-    found = [row for row in rows(business, "decisions", *wanted) if row[1] in ("add", "remove")]
-    assert sorted(found) == [
-        ("acme", "add", "superseded", "voided_by_cancellation", "support"),
-        ("acme", "remove", "refused", "no_live_subscription", "support"),
-        ("globex", "add", "refused", "unknown_add_on", "nothing"),
-    ]
-    assert rows(business, "parked", "account_id") == []
 
 
 def test_add_ons_keep_an_account_from_an_automatic_upgrade(tmp_path: Path) -> None:
@@ -240,7 +254,7 @@ def test_shards_agree_about_add_ons(shop: Landing, tmp_path: Path) -> None:
         shop.request(f"customer-{index}", "add", "2026-01-20T09:00:00Z", add_on="support", quantity=1 + index % 4)
     twin = shop.copied(tmp_path / "twin")
     one, several = (
-        bill_by_steps(home, "2026-03", "2026-03-31", shards=shards) for home, shards in ((shop.root, 1), (twin.root, 4))
+        bill_by_steps(home, "2026-02", "2026-02-28", shards=shards) for home, shards in ((shop.root, 1), (twin.root, 4))
     )
     for table in ("documents", "decisions", "add_ons"):
         assert read_table(several, name=table).equals(read_table(one, name=table))

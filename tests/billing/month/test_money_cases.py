@@ -3,6 +3,7 @@
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -193,65 +194,51 @@ def test_a_refund_that_is_taken_back_is_due_again(landing: Landing) -> None:
     assert rows(business, "documents", "total", billing_month="2026-03") == [("99.00",)]
 
 
-def test_a_yearly_fee_waits_until_access_comes_back(landing: Landing) -> None:
-    landing.customer("acme", term="yearly")
-    landing.use("acme", "2026-11-20", emails=15_001)
+def documents_of(business: Business, account: str, month: str, *columns: str) -> list[tuple[Any, ...]]:
+    return rows(business, "documents", *columns, account_id=account, billing_month=month)
+
+
+def test_a_yearly_fee_that_a_suspension_kept_is_charged_once(landing: Landing) -> None:
+    """Three accounts, suspended on the day of their yearly fee for an overage that they did not pay."""
+    path = landing.folder / "catalogue.yaml"
+    path.write_text(path.read_text().replace("ends_at_once #", "end_of_paid_cycle #"))
+    overages = {}
+    for name, delivered in (("waits", "2026-11-20"), ("upgrades", "2026-11-21"), ("ends", "2026-11-20")):
+        landing.customer(name, term="yearly")
+        landing.use(name, "2026-11-20", emails=15_001, delivered=delivered)
     business = bill_by_steps(landing.root, "2026-12", "2026-12-31")
-    (overage,) = rows(business, "documents", "number", billing_month="2026-12")
-    landing.pay("acme", "INV-2026-000001", "990.00", "2026-01-10T10:00:00Z")
-    landing.pay("acme", overage[0], "3.00", "2026-12-15T10:00:00Z", "failed")
+    for name in ("waits", "upgrades", "ends"):
+        ((overages[name],),) = documents_of(business, name, "2026-12", "number")
+        landing.pay(name, overages[name], "3.00", "2026-12-15T10:00:00Z", "failed")
+    ((first,),) = documents_of(business, "waits", "2026-01", "number")
+    landing.pay("waits", first, "990.00", "2026-01-10T10:00:00Z")
+    landing.request("ends", "cancel", "2027-01-05T10:00:00Z", "email")
     business = bill_by_steps(landing.root, "2027-01", "2027-01-19")
     assert rows(business, "documents", "total", billing_month="2027-01") == []
-    landing.pay("acme", overage[0], "3.00", "2027-01-20T10:00:00Z")
+    for name in ("waits", "ends"):
+        landing.pay(name, overages[name], "3.00", "2027-01-20T10:00:00Z")
+    landing.request("upgrades", "upgrade", "2027-01-25T10:00:00Z", package="silver")
     business = bill_by_steps(landing.root, "2027-01", "2027-01-31")
-    assert rows(business, "documents", "billing_date", "total", billing_month="2027-01") == [
-        (date(2027, 1, 20), "990.00")
-    ]
-    assert rows(business, "lines", "kind", "cycle_start", "cycle_end", number="INV-2027-000001") == [
+    # it waits until access comes back, and a late cancellation keeps the year
+    for name in ("waits", "ends"):
+        assert documents_of(business, name, "2027-01", "billing_date", "total") == [(date(2027, 1, 20), "990.00")]
+    ((number,),) = documents_of(business, "waits", "2027-01", "number")
+    assert rows(business, "lines", "kind", "cycle_start", "cycle_end", number=number) == [
         ("package_fee", date(2027, 1, 10), date(2028, 1, 10))
     ]
-    # nothing more falls due in the term, and the next fee on its date
-    business = bill_by_steps(landing.root, "2028-01", "2028-01-31")
-    assert rows(business, "documents", "billing_date", "total", billing_month="2028-01") == [
-        (date(2028, 1, 10), "990.00")
-    ]
-    assert business.register.count() == 4
-    found = disagreements(business)
-    assert [words for words in found if "the PDF of" not in words] == []
-
-
-def test_a_late_yearly_fee_of_the_day_of_an_upgrade_is_charged_once(landing: Landing) -> None:
-    landing.customer("acme", term="yearly")
-    landing.use("acme", "2026-11-20", emails=15_001)
-    business = bill_by_steps(landing.root, "2026-12", "2026-12-31")
-    (overage,) = rows(business, "documents", "number", billing_month="2026-12")
-    landing.pay("acme", overage[0], "3.00", "2026-12-15T10:00:00Z", "failed")
-    landing.request("acme", "upgrade", "2027-01-25T10:00:00Z", package="silver")
-    bill_by_steps(landing.root, "2027-01", "2027-01-31")
     # the usage was delivered by mistake: its credit brings access back as the billing date begins
-    (landing.folder / "usage/2026-11-20/usage.jsonl").write_text("")
+    (landing.folder / "usage/2026-11-21/usage.jsonl").write_text("")
     ingest_usage(Business.load(landing.root, date(2027, 2, 10), issues=False))
     correct(landing.root, "2026-12", "2027-02-10")
     business = bill_by_steps(landing.root, "2027-02", "2027-02-28")
-    assert rows(business, "lines", "description", "amount", number="INV-2027-000001") == [
-        ("Silver, yearly fee", "1990.00")
-    ]
-
-
-def test_a_late_yearly_fee_is_due_where_a_late_cancellation_keeps_the_year(landing: Landing) -> None:
-    path = landing.folder / "catalogue.yaml"
-    path.write_text(path.read_text().replace("ends_at_once #", "end_of_paid_cycle #"))
-    landing.customer("acme", term="yearly")
-    landing.use("acme", "2026-11-20", emails=15_001)
-    business = bill_by_steps(landing.root, "2026-12", "2026-12-31")
-    (overage,) = rows(business, "documents", "number", billing_month="2026-12")
-    landing.pay("acme", overage[0], "3.00", "2026-12-15T10:00:00Z", "failed")
-    landing.request("acme", "cancel", "2027-01-05T10:00:00Z", "email")
-    landing.pay("acme", overage[0], "3.00", "2027-01-20T10:00:00Z")
-    business = bill_by_steps(landing.root, "2027-02", "2027-02-28")
-    assert rows(business, "documents", "billing_date", "total", billing_month="2027-01") == [
-        (date(2027, 1, 20), "990.00")
-    ]
+    ((number,),) = documents_of(business, "upgrades", "2027-02", "number")
+    assert rows(business, "lines", "description", "amount", number=number) == [("Silver, yearly fee", "1990.00")]
+    # nothing more falls due in the term, and the next fee on its date
+    business = bill_by_steps(landing.root, "2028-01", "2028-01-31")
+    assert documents_of(business, "waits", "2028-01", "billing_date", "total") == [(date(2028, 1, 10), "990.00")]
+    assert len(rows(business, "documents", "number", account_id="waits")) == 4
+    found = disagreements(business)
+    assert [words for words in found if "the PDF of" not in words] == []
 
 
 def test_a_monthly_fee_that_a_suspension_kept_is_never_charged(landing: Landing) -> None:

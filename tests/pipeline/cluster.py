@@ -19,7 +19,7 @@ from tests.sizes import sized
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
-PATIENCE = sized(usual=300, long=3_000)
+PATIENCE = sized(usual=600, long=3_000)
 """Seconds that a busy machine may take for anything."""
 BYTES_OF_A_BATCH = sized(usual=15_000, long=100_000)
 """So that a small business has batches."""

@@ -105,7 +105,7 @@ def make_month(
         return month
     home.joinpath("landing").mkdir(parents=True, exist_ok=True)
     _write_business(home / "landing", accounts, offers=offers)
-    # here, because everything else in this module is read without the packages that only benchmarks install
+    # Import it here: tests read this module without the packages that only benchmarks install.
     from benchmarks.events_of_month import write_usage
 
     write_usage(month, seed, offers=offers)

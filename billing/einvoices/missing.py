@@ -5,15 +5,8 @@ from typing import Final
 import polars as pl
 
 from billing.einvoices.formats import E_INVOICES, InvoiceFormat
-from billing.einvoices.requirements import (
-    FACTS,
-    MAIL,
-    currency_problem,
-    requirements,
-    unknown_units,
-    with_wrong_ids,
-    without_rate,
-)
+from billing.einvoices.limits import MAIL, currency_problem, without_rate
+from billing.einvoices.requirements import FACTS, requirements, unknown_units, with_wrong_ids
 from billing.einvoices.tax_categories import OUTSIDE
 from billing.model.catalogue import Catalogue
 from billing.model.seller import Seller

@@ -8,8 +8,8 @@ from typing import Any, Final
 from billing.einvoices.code_lists import UNKNOWN_CURRENCIES
 from billing.einvoices.formats import CUSTOMIZATION, FRENCH_FORMATS, FRENCH_PROCESS, PEPPOL_PROCESS, InvoiceFormat
 from billing.einvoices.invoice import InexpressibleError, Invoice, Note, Party, Payment, Tax
+from billing.einvoices.limits import MAIL, MOST_DECIMALS, currency_problem, without_rate
 from billing.einvoices.lines import Amounts, read_lines, with_line_tax
-from billing.einvoices.requirements import MAIL, MOST_DECIMALS, currency_problem, without_rate
 from billing.einvoices.tax_categories import EXEMPTIONS, OUTSIDE, TaxKey, tax_key
 from billing.einvoices.vat_ids import vat_id
 from billing.einvoices.xml_text import one_line

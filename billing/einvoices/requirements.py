@@ -16,17 +16,14 @@ from billing.einvoices.code_lists import (
     EXEMPTION_CODES,
     REGISTRATION_SCHEMES,
     UNIT_CODES,
-    UNKNOWN_CURRENCIES,
 )
 from billing.einvoices.formats import FRENCH_FORMATS, InvoiceFormat
 from billing.einvoices.identifiers import CHECKED, is_usable
+from billing.einvoices.limits import MAIL
 from billing.einvoices.tax_categories import EXEMPTIONS, OUTSIDE
 from billing.model.codes import TaxCategory
 from billing.model.seller import Identifier
 
-MAIL: Final = "EM"
-"""Scheme of a mail address that stands for an electronic address: Peppol alone knows no mail."""
-MOST_DECIMALS: Final = 2
 FACTS: Final = {
     **dict.fromkeys(("format", "country", "tax_id", "registration", "street", "city", "postal_code"), pl.String),
     **dict.fromkeys(("electronic_address", "buyer_reference", "order_reference"), pl.String),
@@ -84,21 +81,6 @@ def requirements() -> tuple[Requirement, ...]:
 def unknown_units(codes: list[str]) -> list[str]:
     """Codes that are no unit of UN/ECE Recommendations 20 and 21, in their order."""
     return [code for code in dict.fromkeys(codes) if code not in UNIT_CODES]
-
-
-def currency_problem(currency: str, minor_units: int) -> str | None:
-    """Why no document in a currency can be an e-invoice."""
-    if minor_units > MOST_DECIMALS:
-        return f"has amounts of two decimals, and {currency} has {minor_units}"
-    return f"does not know the currency {currency}" if currency in UNKNOWN_CURRENCIES else None
-
-
-def without_rate(chosen: InvoiceFormat, category: str, seller_country: str, country: str | None) -> str | None:
-    """Why a document of a tax category cannot be in a format (BR-DE-14, and DE-R-014 of Peppol between Germans)."""
-    is_german = chosen is InvoiceFormat.PEPPOL and seller_country == country == "DE"
-    if category == OUTSIDE and (is_german or chosen is InvoiceFormat.XRECHNUNG):
-        return "has a tax rate for everything, and no tax of the table holds (category O)"
-    return None
 
 
 _IN_XRECHNUNG: Final = pl.col("format") == InvoiceFormat.XRECHNUNG.value

@@ -88,7 +88,7 @@ _IN_PEPPOL: Final = pl.col("format") == InvoiceFormat.PEPPOL.value
 _IN_FRENCH: Final = pl.col("format").is_in([each.value for each in FRENCH_FORMATS])
 _SELLER: Final = pl.col("seller_country")
 _IS_NATIONAL: Final = _IN_PEPPOL & (pl.col("country") == _SELLER)
-# Peppol has the rules of XRechnung between Germans (DE-R), and of the Netherlands and Italy for their sellers.
+# Peppol asks between Germans what XRechnung asks (DE-R), and more of sellers in the Netherlands and Italy.
 _AS_GERMAN: Final = _IN_XRECHNUNG | (_IS_NATIONAL & (_SELLER == "DE"))
 _AS_DUTCH: Final = _IN_PEPPOL & (_SELLER == "NL")
 _AS_ITALIAN: Final = _IN_PEPPOL & (_SELLER == "IT")

@@ -1,4 +1,4 @@
-"""Dagster UI of a home: webserver and daemon as two processes, until stopped."""
+"""Dagster UI of a home: webserver and daemon, and the code server of both, until stopped."""
 
 import errno
 import os
@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,13 @@ from assets.environment import variables
 from billing.model.errors import RefusedError
 from billing.store.home import Home
 from billing.store.working_copy import name_of
+from pipeline.code_server import CodeServer
 from pipeline.instance import use_instance_of
 from pipeline.replay_process import replay_recorded
 from pipeline.web_users import read_users
-from pipeline.webserver import PROGRAM
 
 _SECONDS_OF_REPLAY: Final = 30
+_SECONDS_OF_DEFINITIONS: Final = 60
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -55,28 +57,47 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     # Limit the calendars: months years ahead would look missing in the UI.
     environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": name_of(home.root)}
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
-    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions", "-d", str(PROGRAM)]
+    daemon = [sys.executable, "-m", "dagster._daemon", "run"]
     commands = [[*webserver, "--read-only"]] if read_only else [webserver, daemon]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Stop on SIGHUP when the terminal closes, but not under nohup.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for command in commands:
-            # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
-            # The commands contain no data.
-            processes.append(subprocess.Popen(command, env=environment, process_group=0))  # noqa: S603
-        say(f"http://{host}:{port} shows {name_of(home.root)}; stop it with Ctrl-C")
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.2)
-        say("webserver or daemon ended unexpectedly: see its output above")
-        return 1
-    except KeyboardInterrupt:
-        say("stopping")
-        return 0
-    finally:
-        _stop(processes)
+
+    def start(command: list[str]) -> subprocess.Popen[bytes]:
+        # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
+        # The commands contain no data.
+        processes.append(subprocess.Popen(command, env=environment, process_group=0))  # noqa: S603
+        return processes[-1]
+
+    with tempfile.TemporaryDirectory(prefix="overage-") as folder:
+        code = CodeServer(home, Path(folder))
+        try:
+            if code.wait(start(code.command)):
+                for command in commands:
+                    start([*command, "--workspace", str(code.workspace)])
+                say(f"http://{host}:{port} shows {name_of(home.root)}; stop it with Ctrl-C")
+                _watch(processes, code)
+            say("webserver, daemon or code server ended unexpectedly: see its output above")
+            return 1
+        except KeyboardInterrupt:
+            say("stopping")
+            return 0
+        finally:
+            # What asks the code server goes before it.
+            _stop(processes[1:])
+            _stop(processes[:1])
+
+
+def _watch(processes: list[subprocess.Popen[bytes]], code: CodeServer) -> None:
+    """Return when one of the processes has ended."""
+    looked = time.monotonic()
+    while all(process.poll() is None for process in processes):
+        time.sleep(0.2)
+        if time.monotonic() - looked > _SECONDS_OF_DEFINITIONS:
+            code.keep_up()
+            looked = time.monotonic()
 
 
 def _refuse_busy_port(host: str, port: int) -> None:

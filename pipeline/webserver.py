@@ -126,12 +126,13 @@ async def _until_stopped(_: Starlette) -> AsyncIterator[None]:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=3000, show_default=True)
 @click.option("--read-only", is_flag=True, help="Disable all actions in the UI.")
-def main(host: str, port: int, *, read_only: bool) -> None:
+@click.option("--workspace", help="A workspace.yaml of Dagster that names a code server; without it one is started.")
+def main(host: str, port: int, *, read_only: bool, workspace: str | None) -> None:
     """Serve the UI of $OVERAGE_HOME, with the runs of $DAGSTER_HOME."""
     import uvicorn
     from dagster import DagsterInstance
     from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import ModuleTarget
+    from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
     from dagster._utils.interrupts import setup_interrupt_handlers
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
@@ -144,7 +145,11 @@ def main(host: str, port: int, *, read_only: bool) -> None:
         raise click.ClickException(str(error)) from error
     os.umask(umask_of(variables()))
     setup_interrupt_handlers()
-    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(PROGRAM), location_name=None)
+    target = (
+        WorkspaceFileTarget([workspace])
+        if workspace
+        else ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(PROGRAM), location_name=None)
+    )
     with DagsterInstance.get() as instance:
         # As Dagster's own command: statement timeout, connection lifetime and pool size.
         instance.optimize_for_webserver(15_000, 3_600, 20)

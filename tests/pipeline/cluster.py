@@ -20,7 +20,7 @@ PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
 PATIENCE = sized(usual=600, long=3_000)
 """Seconds that a busy machine may take for anything."""
-BYTES_OF_A_BATCH = sized(usual=15_000, long=100_000)
+BYTES_OF_A_BATCH = sized(usual=6_000, long=100_000)
 """So that a small business has batches."""
 SHARDS = sized(usual=2, long=4)
 
@@ -53,7 +53,7 @@ from dagster._daemon.cli import main
 controller.RELOAD_WORKSPACE_INTERVAL = 3_600
 main()
 """
-"""Dagster's daemon, which does not load the pipeline anew each minute: that takes seconds, and more on a busy machine."""
+"""Dagster's daemon, which does not load the pipeline anew each minute: that takes seconds of a processor."""
 NO_COPIES_OF_OUTPUT = """
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager

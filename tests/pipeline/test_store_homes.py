@@ -238,7 +238,7 @@ def test_while_a_run_is_at_work_others_see_all_that_it_has_or_are_refused(
 ) -> None:
     bucket = billed
     monkeypatch.setitem(check_out.__kwdefaults__ or {}, "patience", 0)
-    assert bucket.overage("show", "charges").status == 0
+    assert bucket.bill("2026-01", "2026-01-31").status == 0
     root = bucket.copy().root
     with _held_elsewhere(root, "a run"):
         assert bucket.overage("show", "charges").status == 0

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from moto.s3.models import s3_backends
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -39,7 +39,7 @@ class ObjectStore:
     """
 
     def __init__(self) -> None:
-        self._app = DomainDispatcherApplication(create_backend_app)
+        self._app = create_backend_app("s3")
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
@@ -79,6 +79,13 @@ class ObjectStore:
     def put(self, bucket: str, key: str, content: bytes) -> None:
         """Write an object as others do."""
         self._request("PUT", f"{bucket}/{key}", content)
+
+    def copy_of(self, bucket: str) -> str:
+        """The name of a new bucket with the same objects."""
+        name = self.new_bucket()
+        for key, content in self.contents(bucket).items():
+            s3_backends["123456789012"]["aws"].put_object(name, key, content)
+        return name
 
     def get(self, bucket: str, key: str) -> bytes:
         """The bytes of an object."""

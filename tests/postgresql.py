@@ -83,11 +83,15 @@ class Server:
         return self._url(name)
 
     def copy_of(self, url: str) -> str:
-        """The URL of a copy of a database that nobody is connected to."""
+        """The URL of a copy of a database. Who is connected to it is not any more."""
         self._databases += 1
         name = f"register_{self._databases}"
         engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
+            connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": sa.make_url(url).database},
+            )
             connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {sa.make_url(url).database}")
         engine.dispose()
         return self._url(name)

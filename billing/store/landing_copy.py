@@ -17,7 +17,7 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.files import SCRATCH_PREFIX, file_hash, write_bytes
 from billing.store.home_objects import in_parallel
 from billing.store.object_store import LostRaceError, Object, ObjectStore
-from billing.store.working_copy import STORE, WorkingCopy
+from billing.store.working_copy import STORE, WorkingCopy, working_copy
 
 LANDING: Final = "landing"
 _USAGE: Final = "usage/"
@@ -56,7 +56,10 @@ class RemoteFile:
         path = self.cache / self.name
         if not path.exists():
             try:
-                ObjectStore(self.url).fetch(self.key, path, mark=self.mark)
+                # One client for all files: each loads its certificates, and connects anew.
+                copy = working_copy(self.cache.parent.parent)
+                store = ObjectStore(self.url) if copy is None else copy.store
+                store.fetch(self.key, path, mark=self.mark)
             except FileNotFoundError:
                 raise
             except OSError as error:

@@ -1,7 +1,6 @@
 """A cluster on one machine: PostgreSQL, RabbitMQ, Dagster's daemon and workers, each with folders of its own."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
 PATIENCE = sized(usual=600, long=3_000)
 """Seconds that a busy machine may take for anything."""
-BYTES_OF_A_BATCH = sized(usual=15_000, long=100_000)
+BYTES_OF_A_BATCH = sized(usual=6_000, long=100_000)
 """So that a small business has batches."""
 SHARDS = sized(usual=2, long=4)
 
@@ -47,6 +46,20 @@ with dg.DagsterInstance.get() as instance:
     sys.exit(not ended.success)
 """
 """The head of a month's run, which sends every step twice at once."""
+DAEMON = """
+from dagster._daemon import controller
+from dagster._daemon.cli import main
+
+controller.RELOAD_WORKSPACE_INTERVAL = 3_600
+main()
+"""
+"""Dagster's daemon, which does not load the pipeline anew each minute: that takes seconds of a processor."""
+NO_COPIES_OF_OUTPUT = """
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+"""Steps start no processes that copy what they print."""
 
 WITH_A_DISK = (
     *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c"),
@@ -78,7 +91,8 @@ class Cluster:
         self._daemon: subprocess.Popen[bytes] | None = None
         dagster = folder / "dagster"
         dagster.mkdir(parents=True)
-        shutil.copy(PRODUCTION / "dagster.yaml", dagster)
+        settings = (PRODUCTION / "dagster.yaml").read_text()
+        (dagster / "dagster.yaml").write_text(settings + sized(usual=NO_COPIES_OF_OUTPUT, long=""))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
         self.environment = kept | {
             "OVERAGE_EXECUTOR": "celery",
@@ -139,7 +153,8 @@ class Cluster:
 
     def daemon(self, home: Path | str) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon, which takes runs from the queue."""
-        return self.start("daemon", home, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions")
+        program = sized(usual=("-c", DAEMON), long=("-m", "dagster._daemon"))
+        return self.start("daemon", home, *program, "run", "-m", "pipeline.definitions")
 
     def use_shards(self, shards: int, home: Path | str) -> None:
         """Let heads divide new months into so many shards: they are children of the daemon."""

@@ -29,12 +29,14 @@ from tests.european_business import change_catalogue
 from tests.mail_servers import Scripted
 from tests.object_store import Answer, Environ, ObjectStore, failing
 from tests.pipeline import outside
-from tests.pipeline.outside import Ended, Landing, bill, content_of, overage
+from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, overage
 from tests.pipeline.test_web_guard import Asked
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
 _OF_THE_MACHINE = ("lake/ingest_state.json", "lake/command_at_work")
+# what is killed in the middle: a run of one month, in a long run of two
+LAST, AS_OF = sized(usual=("2026-01", "2026-01-31"), long=("2026-02", "2026-02-10"))
 
 
 @dataclass
@@ -113,6 +115,28 @@ def _business(root: Path) -> Landing:
     return landing
 
 
+@pytest.fixture(scope="module")
+def _billed(
+    store: ObjectStore, postgresql: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], Bucket]:
+    """Makes buckets with the business billed for January, by a worker that is gone; it is billed once."""
+    folder = tmp_path_factory.mktemp("billed")
+    first = Bucket(store, store.new_bucket(), postgresql.new_database(), folder / "workers")
+    first.deliver(_business(folder / "home"))
+    assert first.bill("2026-01", "2026-01-31").status == 0
+
+    def again(folder: Path) -> Bucket:
+        return Bucket(store, store.copy_of(first.name), postgresql.copy_of(str(first.register)), folder)
+
+    return again
+
+
+@pytest.fixture
+def billed(_billed: Callable[[Path], Bucket], tmp_path: Path) -> Bucket:
+    """The business in a bucket, billed for January."""
+    return _billed(tmp_path / "workers")
+
+
 def _files_of(root: Path, *apart: str) -> Mapping[str, str]:
     """A hash per file of a home, without landing and what belongs to a machine."""
     left_out = ("landing/", ".dagster/", ".store/", ".lock", "register.db", *_OF_THE_MACHINE, *apart)
@@ -164,19 +188,18 @@ def test_a_home_in_a_bucket_has_the_same_files_and_register_as_one_in_a_folder(
 def test_a_new_worker_reads_no_usage_log_again_and_a_changed_one_only(bucket: Bucket, tmp_path: Path) -> None:
     landing = _business(tmp_path / "home")
     bucket.deliver(landing)
-    assert bucket.bill("2026-02", "2026-02-10").status == 0
+    assert bucket.bill("2026-01", "2026-02-10").status == 0
     bucket.store.requests.clear()
-    ended = bucket.bill("2026-02", "2026-02-10", worker="other")
-    assert (ended.status, ended.messages.splitlines()[:2]) == (0, ["2026-01: nothing moved", "2026-02: nothing moved"])
+    ended = bucket.bill("2026-01", "2026-02-10", worker="other")
+    assert (ended.status, ended.messages.splitlines()[0]) == (0, "2026-01: nothing moved")
     assert bucket.fetched("landing/usage/") == []
     landing.use("beta", on="2026-01-21", emails=20_000, delivered="2026-02-03")
     bucket.deliver(landing)
     bucket.store.requests.clear()
-    assert bucket.bill("2026-02", "2026-02-10", worker="third").status == 0
+    assert bucket.bill("2026-01", "2026-02-10", worker="third").status == 0
     assert bucket.fetched("landing/usage/") == ["2026-02-03/usage.jsonl"]
-    ended = bucket.overage("verify", worker="third")
     # the same again, in a folder, from nothing
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert bill(landing.root, "2026-01", "2026-02-10").status == 0
     assert _rows(bucket.overage("show", "events", "--format", "json", worker="other")) == _rows(
         overage("show", "events", "--format", "json", "--home", landing.root)
     )
@@ -211,10 +234,10 @@ def _held_elsewhere(root: Path, holder: str, seconds: float | None = None) -> It
 
 
 def test_while_a_run_is_at_work_others_see_all_that_it_has_or_are_refused(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    billed: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bucket = billed
     monkeypatch.setitem(check_out.__kwdefaults__ or {}, "patience", 0)
-    bucket.deliver(_business(tmp_path / "home"))
     assert bucket.bill("2026-01", "2026-01-31").status == 0
     root = bucket.copy().root
     with _held_elsewhere(root, "a run"):
@@ -292,22 +315,22 @@ def test_a_store_that_fails_is_named_and_the_same_command_again_completes(bucket
     half = timedelta(seconds=0.5)
     with mock.patch.dict(PATIENCE, dict.fromkeys(PATIENCE, half)):
         bucket.store.fault = failing(1_000)
-        refused = bucket.bill("2026-02", "2026-02-10")
+        refused = bucket.bill("2026-01", "2026-01-31")
         assert (refused.status, "the store fails" in refused.messages) == (2, True)
         # it fails when the first step is committed
         bucket.store.fault = failing(1_000, method="PUT")
-        interrupted = bucket.bill("2026-02", "2026-02-10")
+        interrupted = bucket.bill("2026-01", "2026-01-31")
         assert (interrupted.status, "the store fails" in interrupted.messages) == (1, True), interrupted
     # and for a while, which nobody notices
     bucket.store.fault = failing(5)
-    ended = bucket.bill("2026-02", "2026-02-10", worker="other")
-    assert (ended.status, ended.messages.splitlines()[-1]) == (0, "6 documents issued")
-    assert bucket.rows()["documents"][-1][0] == "INV-2026-000006"
+    ended = bucket.bill("2026-01", "2026-01-31", worker="other")
+    assert (ended.status, ended.messages.splitlines()[-1]) == (0, "3 documents issued")
+    assert bucket.rows()["documents"][-1][0] == "INV-2026-000003"
 
 
-def test_what_a_store_has_lost_is_repaired(bucket: Bucket, tmp_path: Path) -> None:
-    bucket.deliver(_business(tmp_path / "home"))
-    assert bucket.bill("2026-01", "2026-01-31").status == 0
+def test_what_a_store_has_lost_is_repaired(billed: Bucket) -> None:
+    bucket = billed
+    assert bucket.overage("show", "charges").status == 0
     before = bucket.store.contents(bucket.name)
     table = (bucket.copy().root / "lake/charges/billing_month=2026-01/charges.parquet").read_bytes()
     for key, content in before.items():
@@ -333,15 +356,15 @@ def test_a_worker_that_dies_after_issuing_leaves_what_another_completes(bucket: 
 
     # the documents are in the register, and nothing of the step is in the bucket
     with mock.patch("billing.month.issuing.write_issued", die):
-        assert bucket.bill("2026-02", "2026-02-10").status == 1
+        assert bucket.bill(LAST, AS_OF).status == 1
     assert bucket.rows()["documents"]
-    assert bucket.bill("2026-02", "2026-02-10", worker="other").status == 0
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert bucket.bill(LAST, AS_OF, worker="other").status == 0
+    assert bill_once(landing.root, LAST, AS_OF).status == 0
     assert bucket.rows() == register_rows(f"sqlite:///{landing.root / 'register.db'}")
     # records of inputs tell how many documents there were when a step ran
     apart = ("lake/fingerprints/",)
     assert _files_of(bucket.copy("other").root, "documents", *apart) == _files_of(landing.root, "documents", *apart)
-    assert "2026-02: nothing moved" in bucket.bill("2026-02", "2026-02-10", worker="third").messages
+    assert f"{LAST}: nothing moved" in bucket.bill(LAST, AS_OF, worker="third").messages
 
 
 # before the manifest of a step is put, and after; the step is one in the middle of the run
@@ -370,10 +393,7 @@ def test_a_worker_that_is_killed_leaves_what_another_completes(
         sys.executable,
         "-c",
         "from pipeline.cli import main; main()",
-        "bill",
-        "2026-02",
-        "--as-of",
-        "2026-02-10",
+        *("bill", LAST, "--as-of", AS_OF),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
     environment |= bucket.store.environment | {
@@ -385,8 +405,8 @@ def test_a_worker_that_is_killed_leaves_what_another_completes(
     assert run.wait(300) == -signal.SIGKILL
     assert killed.is_set()
     bucket.store.fault = None
-    assert bucket.bill("2026-02", "2026-02-10", paper=True).status == 0
-    assert bill(landing.root, "2026-02", "2026-02-10", paper=True).status == 0
+    assert bucket.bill(LAST, AS_OF, paper=True).status == 0
+    assert bill(landing.root, LAST, AS_OF, paper=True).status == 0
     assert bucket.rows() == register_rows(f"sqlite:///{landing.root / 'register.db'}")
     apart = ("lake/fingerprints/", "profiles", "lake/profile", "lake/balances", "lake/allocations", "lake/collections")
     bucket.copy().fetch_documents()
@@ -395,7 +415,7 @@ def test_a_worker_that_is_killed_leaves_what_another_completes(
 
 def test_moved_into_a_bucket_and_back_a_home_is_the_same(bucket: Bucket, tmp_path: Path) -> None:
     landing = _business(tmp_path / "home")
-    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    assert bill_once(landing.root, "2026-01", "2026-01-31").status == 0
     before, register = content_of(landing.root), register_rows(f"sqlite:///{landing.root / 'register.db'}")
     refused = replace(bucket, register=None).move(landing.root, bucket.url)
     assert (refused.status, "set OVERAGE_REGISTER_URL" in refused.messages) == (2, True)
@@ -456,9 +476,8 @@ def _rows(ended: Ended) -> list[object]:
     return rows
 
 
-def test_a_worker_that_holds_no_pdf_sends_those_of_the_store(bucket: Bucket, tmp_path: Path) -> None:
-    bucket.deliver(_business(tmp_path / "source"))
-    assert bucket.bill("2026-01", "2026-01-31").status == 0
+def test_a_worker_that_holds_no_pdf_sends_those_of_the_store(billed: Bucket) -> None:
+    bucket = billed
     with Scripted() as server, mock.patch.dict(os.environ, {"OVERAGE_SMTP_URL": server.url}):
         sent = bucket.overage("send", "2026-01", worker="other")
         assert sent.status == 0, sent.messages

@@ -158,6 +158,18 @@ def test_an_event_that_comes_again_on_another_day_is_found_among_small_files(pai
     assert pair[0].table("ingest").filter(pl.col("file") == "a.jsonl").select("duplicates", "rejected").row(0) == (1, 1)
 
 
+def test_of_files_parsed_together_an_empty_one_may_be_the_last_that_is_current(pair: tuple[Business, Business]) -> None:
+    for business in pair:
+        for each in range(4):
+            business.deliver("" if each == 3 else line(f"e{each}"), name=f"{each}.json")
+    assert_alike(pair)
+    for business in pair:
+        for each in range(3):
+            business.deliver([line(f"e{each}"), line(f"n{each}")], name=f"{each}.json")
+    assert_alike(pair)
+    assert pair[0].ingest().counted == 6
+
+
 @pytest.mark.parametrize("each", range(35))
 def test_each_kind_of_file_is_parsed_together_as_it_is_alone(business: Business, each: int) -> None:
     types = event_types(METRICS)

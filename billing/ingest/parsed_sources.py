@@ -27,6 +27,8 @@ class Source:
         if self.is_whole:
             return pl.Series("file", [self.files[0].name], dtype=pl.String).new_from_index(0, len(places))
         parts = self._parts
+        if parts.is_empty():  # Of the files that it holds only empty ones are current.
+            return pl.Series("file", [None], dtype=pl.String).new_from_index(0, len(places))
         part = parts["start"].search_sorted(places.cast(pl.Int64), side="right").cast(pl.Int64) - 1
         found = parts[part.clip(lower_bound=0)]
         return found.select(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from unittest import mock
@@ -25,17 +26,22 @@ from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_
 DAY = {"dagster/asset_partition_range_start": "2026-01-25", "dagster/asset_partition_range_end": "2026-01-25"}
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
-    """One customer of the starter package whose leads outgrow it in the second cycle."""
-    landing = Landing(tmp_path / "home")
+def one_customer(home: Path) -> Landing:
+    """A customer of the starter package whose leads outgrow it in the second cycle."""
+    landing = Landing(home)
     landing.customer("acme")
     landing.use("acme", "2026-01-20", leads=2_000, emails=16_000)
     landing.use("acme", "2026-02-20", leads=1_000)
     return landing
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    """One customer, of whom nothing is billed."""
+    return one_customer(tmp_path / "home")
+
+
+@pytest.fixture(scope="module", autouse=True)
 def no_paper() -> Iterator[None]:
     with (
         mock.patch("billing.month.pdf_files.render_files", blank_files),
@@ -68,6 +74,40 @@ def failures(result: dg.ExecuteInProcessResult) -> Sequence[str]:
     return found
 
 
+@dataclass(frozen=True)
+class Built:
+    """A home whose latest month was billed by the job."""
+
+    landing: Landing
+    result: dg.ExecuteInProcessResult
+
+
+@pytest.fixture(scope="module")
+def january_once(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    landing = one_customer(tmp_path_factory.mktemp("january") / "home")
+    return Built(landing, run("billing_month", landing.root, "2026-01-31", "2026-01"))
+
+
+@pytest.fixture(scope="module")
+def february_once(january_once: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    landing = january_once.landing.copied(tmp_path_factory.mktemp("february") / "home")
+    return Built(landing, run("billing_month", landing.root, "2026-02-28", "2026-02"))
+
+
+@pytest.fixture
+def january_built(january_once: Built, tmp_path: Path) -> Landing:
+    """January billed by the job."""
+    assert january_once.result.success, failures(january_once.result)
+    return january_once.landing.copied(tmp_path / "home")
+
+
+@pytest.fixture
+def two_months_built(february_once: Built, tmp_path: Path) -> Landing:
+    """January and February billed by the job."""
+    assert february_once.result.success, failures(february_once.result)
+    return february_once.landing.copied(tmp_path / "home")
+
+
 def test_three_months_rolled_forward_by_the_job_are_those_of_the_command_line(landing: Landing, tmp_path: Path) -> None:
     for month in ("2026-01", "2026-02", "2026-03"):
         result = run("billing_month", landing.root, "2026-03-31", month)
@@ -83,10 +123,7 @@ def test_three_months_rolled_forward_by_the_job_are_those_of_the_command_line(la
     ]
     assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "starter", "silver"]
 
-    beside = Landing(tmp_path / "beside")
-    beside.customer("acme")
-    beside.use("acme", "2026-01-20", leads=2_000, emails=16_000)
-    beside.use("acme", "2026-02-20", leads=1_000)
+    beside = one_customer(tmp_path / "beside")
     assert bill(beside.root, "2026-03", "2026-03-31").status == 0
     for table in ("documents", "lines", "usage", "packages", "decisions", "charges"):
         assert show(landing.root, table) == show(beside.root, table)
@@ -102,8 +139,8 @@ def test_several_delivery_days_are_ingested_in_one_run(landing: Landing) -> None
     assert [row["delivery_day"] for row in show(landing.root, "ingest")] == ["2026-01-20", "2026-02-20"]
 
 
-def test_a_month_whose_month_before_is_missing_fails_and_restarts_nobody(landing: Landing) -> None:
-    assert run("billing_month", landing.root, "2026-03-31", "2026-01").success
+def test_a_month_whose_month_before_is_missing_fails_and_restarts_nobody(january_built: Landing) -> None:
+    landing = january_built
     result = run("billing_month", landing.root, "2026-03-31", "2026-03")
     assert not result.success
     (failure,) = failures(result)
@@ -149,15 +186,18 @@ def is_current(result: dg.ExecuteInProcessResult) -> bool:
     return check_of_inputs(result).passed
 
 
-def test_a_month_is_not_current_by_building_its_report_alone(landing: Landing) -> None:
-    assert is_current(run("billing_month", landing.root, "2026-01-31", "2026-01"))
+def test_a_month_is_not_current_by_building_its_report_alone(january_once: Built, january_built: Landing) -> None:
+    landing = january_built
+    assert is_current(january_once.result)
     landing.use("acme", "2026-01-05", emails=1, delivered="2026-01-25")
     assert run("ingest", landing.root, "2026-01-31", **DAY).success
     assert not is_current(step(landing.root, "billing_report", "2026-01-31", "2026-01"))
     assert is_current(run("billing_month", landing.root, "2026-01-31", "2026-01"))
 
 
-def test_what_moved_since_is_seen_at_any_time(landing: Landing) -> None:
+def test_what_moved_since_is_seen_at_any_time(two_months_built: Landing) -> None:
+    landing = two_months_built
+
     def looked() -> dict[str, object]:
         result = run("look_for_moved_inputs", landing.root, "2026-02-28")
         (check,) = result.get_asset_check_evaluations()
@@ -166,8 +206,6 @@ def test_what_moved_since_is_seen_at_any_time(landing: Landing) -> None:
         return found
 
     nothing = {"delivered and not ingested yet": "none", "moved since a month was built": "none"}
-    for month in ("2026-01", "2026-02"):
-        run("billing_month", landing.root, "2026-02-28", month)
     assert looked() == nothing | {"what to do": "nothing"}
     for delivered in landing.folder.glob("usage/*/*"):
         os.utime(delivered, (0, 0))
@@ -186,17 +224,16 @@ def test_what_moved_since_is_seen_at_any_time(landing: Landing) -> None:
     assert looked() == nothing | {"what to do": "nothing"}
 
 
-def test_the_check_says_from_which_month_on_to_run_again(landing: Landing) -> None:
-    for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
-        assert run("billing_month", landing.root, as_of, month).success
+def test_the_check_says_from_which_month_on_to_run_again(two_months_built: Landing) -> None:
+    landing = two_months_built
     landing.customer("bolt", on="2026-01-12")
     check = check_of_inputs(step(landing.root, "billing_report", "2026-02-28", "2026-02"))
     assert not check.passed
     assert check.metadata["what to do"].value == "run billing_month from 2026-01 to the latest month"
 
 
-def test_a_step_that_was_run_alone_as_of_another_day_is_run_again(landing: Landing) -> None:
-    assert run("billing_month", landing.root, "2026-02-20", "2026-01").success
+def test_a_step_that_was_run_alone_as_of_another_day_is_run_again(january_built: Landing) -> None:
+    landing = january_built
     assert is_current(run("billing_month", landing.root, "2026-02-20", "2026-02"))
     landing.use("acme", "2026-02-15", emails=20_000)
     assert is_current(run("billing_month", landing.root, "2026-02-21", "2026-02"))
@@ -206,9 +243,8 @@ def test_a_step_that_was_run_alone_as_of_another_day_is_run_again(landing: Landi
     assert "nothing moved" not in bill(landing.root, "2026-02", "2026-02-21").messages.splitlines()[-2]
 
 
-def test_nothing_is_issued_as_long_as_an_earlier_month_has_to_be_built_again(landing: Landing) -> None:
-    assert run("billing_month", landing.root, "2026-01-31", "2026-01").success
-    assert run("billing_month", landing.root, "2026-02-28", "2026-02").success
+def test_nothing_is_issued_as_long_as_an_earlier_month_has_to_be_built_again(two_months_built: Landing) -> None:
+    landing = two_months_built
     landing.use("acme", "2026-01-25", emails=20_000, delivered="2026-03-05")
     result = run("billing_month", landing.root, "2026-03-31", "2026-03")
     assert not result.success

@@ -26,9 +26,9 @@ from tests.life_story.test_life_story import _live, _run
 from tests.sizes import sized
 
 SEEDS: Final = sized(usual=(11,), long=range(11, 17))
-LIVED_SEEDS: Final = sized(usual=(9,), long=range(1, 9))
+LIVED_SEEDS: Final = sized(usual=(10,), long=range(1, 9))
 ACCOUNTS: Final = sized(usual=8, long=25)
-LIVED_MONTHS: Final = sized(usual=5, long=18)
+LIVED_MONTHS: Final = sized(usual=4, long=18)
 CANDIDATES: Final = sized(usual=3, long=20)
 MONTHS: Final = 12
 

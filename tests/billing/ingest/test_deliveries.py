@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -41,6 +42,7 @@ from billing.store import frames, parquet_writer
 from billing.store.files import SCRATCH_PREFIX, write_file
 from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
+from tests.sizes import sized
 
 NewBusiness = Callable[[str], Business]
 
@@ -346,7 +348,7 @@ def some_deliveries(seed: int) -> list[tuple[str, str, list[str]]]:
 
 
 class TestOrder:
-    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("seed", sized(usual=range(2), long=range(8)))
     def test_the_lake_is_the_same_however_deliveries_are_batched_and_ordered(
         self, new_business: NewBusiness, seed: int
     ) -> None:
@@ -366,7 +368,7 @@ class TestOrder:
         assert once.lake() == daily.lake() == shuffled.lake()
         assert once.ingest().counted == daily.ingest().counted == shuffled.ingest().counted
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", sized(usual=range(2), long=range(4)))
     def test_the_lake_is_the_same_however_much_of_it_is_worked_on_at_a_time(
         self, new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch, seed: int
     ) -> None:
@@ -391,7 +393,7 @@ class TestOrder:
         assert threading.get_ident() not in worked
         assert whole.lake() == pieces.lake()
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", sized(usual=range(2), long=range(4)))
     def test_splitting_a_day_into_files_changes_no_count(self, new_business: NewBusiness, seed: int) -> None:
         whole, split = new_business("whole"), new_business("split")
         for day, name, rows in some_deliveries(seed):
@@ -408,7 +410,7 @@ class TestOrder:
         told = ["account_id", "metric", "time", "value", "source", "id", "repeats"]
         assert whole.events().select(told).equals(split.events().select(told))
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", sized(usual=range(2), long=range(4)))
     def test_a_changed_past_gives_the_lake_it_would_have_given_from_the_start(
         self, new_business: NewBusiness, seed: int
     ) -> None:
@@ -673,12 +675,18 @@ class TestKilled:
                 business.deliver(rows, day, file)
             return business
 
-        writes = count_writes(prepare("counting"), monkeypatch)
+        def copied(name: str) -> Business:
+            business = new_business(name)
+            shutil.copytree(prepared.home.root, business.home.root)
+            return business
+
+        prepared = prepare("prepared")
+        undisturbed = copied("undisturbed")
+        writes = count_writes(undisturbed, monkeypatch)
         assert writes > 10
-        undisturbed = prepare("undisturbed")
-        undisturbed.ingest()
+        counted = undisturbed.ingest().counted
         for number in range(1, writes + 1):
-            business = prepare(f"killed-{number}")
+            business = copied(f"killed-{number}")
             with monkeypatch.context() as patch:
                 kill_at_write(patch, number)
                 with pytest.raises(KilledError):
@@ -686,7 +694,7 @@ class TestKilled:
             outcome = business.ingest()
             assert business.lake() == undisturbed.lake(), f"killed at write {number}"
             assert business.ingest().days_changed == ()
-            assert outcome.counted == undisturbed.ingest().counted
+            assert outcome.counted == counted
 
     @pytest.mark.parametrize("lost", ["ingest_state.json", "events", "rejects", "ingest", "repeats", "parsed_files"])
     def test_whatever_is_lost_of_the_lake_is_derived_again(self, business: Business, lost: str) -> None:

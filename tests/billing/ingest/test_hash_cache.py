@@ -8,6 +8,7 @@ from billing.ingest.deduplication import identity_hash
 from billing.ingest.hash_cache import cache_hashes, cache_missing_hashes, remove_hashes, scan_hashes
 from tests.billing.ingest.small_business import line
 from tests.billing.ingest.test_deliveries import NewBusiness, some_deliveries
+from tests.sizes import sized
 
 ROWS = pl.DataFrame({"source": ["a", "a", None, "b"], "id": ["1", "2", "3", "1"], "row": [1, 2, 3, 5]})
 HASHES = ROWS.select(identity_hash()).to_series()
@@ -70,7 +71,7 @@ def test_of_few_rows_none_are_kept(parsed: Path) -> None:
     assert not list(parsed.parent.glob("*.hashes"))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sized(usual=range(1), long=range(4)))
 def test_the_lake_is_the_same_when_hashes_are_kept(
     new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -19,6 +19,7 @@ from billing.ingest.parsed_files import FileVersion, parse_delivered
 from billing.model.errors import InterruptedRunError
 from billing.model.file_limits import Limits
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
+from tests.sizes import sized
 
 NewBusiness = Callable[[str], Business]
 
@@ -107,14 +108,14 @@ def parsed_files(business: Business) -> int:
     return len(list((business.home.lake / "parsed_files").rglob("*.parquet")))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", sized(usual=range(1), long=range(2)))
 def test_the_lake_is_the_same_to_the_byte_whatever_is_parsed_together_and_however_it_comes(
     pair: tuple[Business, Business], seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 # not for secrets
     known: list[tuple[str, str]] = []
     for turn in range(7):
-        for each in chance.sample(range(105), 17):
+        for each in chance.sample(range(105), sized(usual=12, long=17)):
             day = f"2026-01-0{chance.choice([2, 2, 2, 3])}"
             known.append((day, name_of(each)))
             for business in pair:
@@ -155,6 +156,18 @@ def test_an_event_that_comes_again_on_another_day_is_found_among_small_files(pai
         business.deliver([line("e7"), line("e8", data={"count": 5}), line("new")], day="2026-01-03")
     assert_alike(pair)
     assert pair[0].table("ingest").filter(pl.col("file") == "a.jsonl").select("duplicates", "rejected").row(0) == (1, 1)
+
+
+def test_of_files_parsed_together_an_empty_one_may_be_the_last_that_is_current(pair: tuple[Business, Business]) -> None:
+    for business in pair:
+        for each in range(4):
+            business.deliver("" if each == 3 else line(f"e{each}"), name=f"{each}.json")
+    assert_alike(pair)
+    for business in pair:
+        for each in range(3):
+            business.deliver([line(f"e{each}"), line(f"n{each}")], name=f"{each}.json")
+    assert_alike(pair)
+    assert pair[0].ingest().counted == 6
 
 
 @pytest.mark.parametrize("each", range(35))

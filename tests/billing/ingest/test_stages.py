@@ -37,6 +37,7 @@ from billing.store.home import Home
 from billing.store.landing_copy import RemoteFile
 from tests.billing.ingest.small_business import Business, line, split_all
 from tests.billing.ingest.test_deliveries import NewBusiness, some_deliveries
+from tests.sizes import sized
 
 DAY = "2026-01-02"
 
@@ -69,7 +70,7 @@ def ingest(business: Business, order: random.Random) -> IngestOutcome:
 
 
 @pytest.mark.parametrize("is_split", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sized(usual=range(1), long=range(3)))
 def test_workers_make_the_same_lake(
     new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch, seed: int, is_split: bool
 ) -> None:
@@ -91,7 +92,7 @@ def test_workers_make_the_same_lake(
     assert read_state(workers.home).pending == ()  # type: ignore[union-attr]  # it was written
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", sized(usual=range(1), long=range(4)))
 def test_identities_are_compared_by_slices_of_any_size(
     new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:

@@ -20,6 +20,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.store.home import Home
+from tests.sizes import sized
 
 pytestmark = pytest.mark.usefixtures("whole_and_in_pieces")
 
@@ -230,7 +231,7 @@ def test_a_file_of_which_no_row_counts_is_named_with_its_reasons(landing: Landin
 NAMES = st.text(st.characters(codec="cp1252", exclude_categories=["Cc", "Cf"], exclude_characters='",'), min_size=1)
 
 
-@settings(max_examples=60)
+@settings(max_examples=sized(usual=15, long=60))
 @given(
     names=st.lists(NAMES.map(str.strip).filter(bool), min_size=1, max_size=5),
     ends=st.sampled_from(["\n", "\r\n", "\r"]),

@@ -465,11 +465,14 @@ def test_a_price_that_the_catalogue_loses_parks_those_inside(january: SeveralCur
 
 
 def test_three_shards_bill_as_one(two_months: SeveralCurrencies, tmp_path: Path) -> None:
+    month = sized(usual="2026-01", long="2026-02")
     whole = Business.load(two_months.root, date(2026, 2, 28))
-    shards = bill_by_steps(four_customers(tmp_path).root, "2026-02", "2026-02-28", shards=3)
+    shards = bill_by_steps(four_customers(tmp_path).root, month, "2026-02-28", shards=3)
+    issued = whole.register.documents().filter(pl.col("billing_month") <= month)["number"].implode()
     for table in ("documents", "lines"):
         one, three = (read_table(each, name=table).drop("content_hash", strict=False) for each in (whole, shards))
-        assert one.equals(three)
+        assert three.height
+        assert one.filter(pl.col("number").is_in(issued)).equals(three)
 
 
 def drafts(*names: str) -> Drafts:

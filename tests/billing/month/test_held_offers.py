@@ -17,6 +17,9 @@ from billing.starter import starter_catalogue
 from billing.store.monthly import read_month
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
+from tests.sizes import sized
+
+SHARDS = sized(usual=2, long=4)
 
 COUPONS = """
 coupons:
@@ -71,7 +74,7 @@ def test_redemptions_of_all_accounts_are_the_same_in_shards(landing: Landing, tm
     twin = landing.copied(tmp_path / "twin")
     one, several = (
         bill_by_steps(home, "2026-02", "2026-02-28", shards=shards)
-        for home, shards in ((landing.root, 1), (twin.root, 4))
+        for home, shards in ((landing.root, 1), (twin.root, SHARDS))
     )
     wanted = ("account_id", "reason", "effective_on")
     found = rows(one, "decisions", *wanted, kind="redeem")
@@ -115,11 +118,11 @@ def test_a_coupon_lowers_the_documents_that_it_is_for(redeemed: Business) -> Non
 def test_a_charge_of_one_shard_moves_the_months_of_all(landing: Landing) -> None:
     for index in range(6):
         landing.customer(f"customer-{index}")
-    bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=4)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=SHARDS)
     for index in range(6):
         row = f"charge_id,account_id,on,description,amount\nc1,customer-{index},2026-01-15,Set-up,5.00\n"
         (landing.folder / "one_off_charges.csv").write_text(row)
-        business = Business.load(landing.root, date(2026, 1, 31), shards=4)
+        business = Business.load(landing.root, date(2026, 1, 31), shards=SHARDS)
         assert "one-off charges" in moved_inputs(business, "2026-01")
 
 
@@ -254,7 +257,8 @@ def test_shards_agree_about_add_ons(shop: Landing, tmp_path: Path) -> None:
         shop.request(f"customer-{index}", "add", "2026-01-20T09:00:00Z", add_on="support", quantity=1 + index % 4)
     twin = shop.copied(tmp_path / "twin")
     one, several = (
-        bill_by_steps(home, "2026-02", "2026-02-28", shards=shards) for home, shards in ((shop.root, 1), (twin.root, 4))
+        bill_by_steps(home, "2026-02", "2026-02-28", shards=shards)
+        for home, shards in ((shop.root, 1), (twin.root, SHARDS))
     )
     for table in ("documents", "decisions", "add_ons"):
         assert read_table(several, name=table).equals(read_table(one, name=table))

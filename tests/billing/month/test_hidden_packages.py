@@ -47,7 +47,7 @@ def test_who_was_refused_stays_refused_in_every_later_run(landing: Landing) -> N
     hide(landing, "silver")
     landing.customer("new", "silver", on="2026-02-03")
     landing.customer("other", "starter", on="2026-02-03")
-    for month, as_of in (("2026-02", "2026-02-28"), ("2026-04", "2026-04-15"), ("2026-05", "2026-05-31")):
+    for month, as_of in (("2026-02", "2026-02-28"), ("2026-03", "2026-03-15"), ("2026-03", "2026-03-31")):
         business = bill_by_steps(landing.root, month, as_of)
         assert documents(business, "new") == [], as_of
         assert business.parked.is_empty()

@@ -1,6 +1,8 @@
 """Percentage tariffs through the steps of a month (rule 34): amounts and events, true-ups, explain and stored pages."""
 
+import copy
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -139,18 +141,35 @@ def test_the_stored_page_has_the_events_and_only_percentages_say_them(billed: Bu
     assert not any("percent" in content for content in others.values())
 
 
+def one_customer(root: Path) -> TokenBusiness:
+    landing = TokenBusiness(root)
+    landing.customer("acme")
+    landing.take("acme", "100.00", "50.00")
+    return landing
+
+
+@pytest.fixture(scope="module")
+def issued_once(tmp_path_factory: pytest.TempPathFactory) -> TokenBusiness:
+    landing = one_customer(tmp_path_factory.mktemp("issued") / "home")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
+    return landing
+
+
 class TestAfterIssue:
     @pytest.fixture
     def landing(self, tmp_path: Path) -> TokenBusiness:
-        landing = TokenBusiness(tmp_path)
-        landing.customer("acme")
-        landing.take("acme", "100.00", "50.00")
-        return landing
+        return one_customer(tmp_path)
 
-    def test_a_late_event_without_an_amount(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
-        landing.take("acme", "0.00", on="2026-01-21", delivered="2026-02-20")
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    @pytest.fixture
+    def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
+        """The first cycle is billed."""
+        twin = copy.copy(issued_once)
+        twin.root = shutil.copytree(issued_once.root, tmp_path / "home")
+        return twin
+
+    def test_a_late_event_without_an_amount(self, issued: TokenBusiness) -> None:
+        issued.take("acme", "0.00", on="2026-01-21", delivered="2026-02-20")
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         assert rows(business, "lines", "metric", "amount", kind="prior_cycle") == [("payments", "0.30")]
         (line,) = [
             entry
@@ -168,18 +187,16 @@ class TestAfterIssue:
         ]
         business.register.close()
 
-    def test_a_withdrawn_delivery_gives_both_parts_back(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
-        (landing.folder / "usage/2026-01-20/usage.jsonl").write_text("")
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    def test_a_withdrawn_delivery_gives_both_parts_back(self, issued: TokenBusiness) -> None:
+        (issued.folder / "usage/2026-01-20/usage.jsonl").write_text("")
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         assert rows(business, "lines", "metric", "amount", kind="prior_cycle") == [("payments", "-4.95")]
         business.register.close()
 
-    def test_another_price_of_events(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
+    def test_another_price_of_events(self, issued: TokenBusiness) -> None:
         text = CATALOGUE.replace('per_event: "0.30"}', 'per_event: "0.25"}')
-        (landing.folder / "catalogue.yaml").write_text(text)
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+        (issued.folder / "catalogue.yaml").write_text(text)
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         assert rows(business, "lines", "amount", kind="prior_cycle") == [("-0.10",)]
         business.register.close()
 

@@ -24,6 +24,7 @@ from billing.reports.reminders import planned_reminders
 from billing.reports.statements import statement
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
+from tests.sizes import sized
 
 HEADER = "grant_id,account_id,amount,currency,granted_on,expires_on,kind,priority,description\n"
 
@@ -93,27 +94,43 @@ def test_a_grant_pays_until_it_is_used(landing: Landing) -> None:
     assert is_sound(business)
 
 
-@pytest.mark.parametrize(
-    ("lines", "used"),
-    [
-        pytest.param(["a,60.00,2026-01-05,,granted,", "b,80.00,2026-01-04,,granted,"], ["b", "a"], id="oldest"),
-        pytest.param(["a,60.00,2026-01-04,,granted,", "b,80.00,2026-01-04,,granted,"], ["a", "b"], id="grant_id"),
-        pytest.param(
-            ["a,60.00,2026-01-04,,granted,", "b,80.00,2026-01-05,2026-12-01,granted,"], ["b", "a"], id="soonest expiry"
-        ),
-        pytest.param(
-            ["a,60.00,2026-01-04,2026-06-01,granted,", "b,80.00,2026-01-05,2026-12-01,granted,1"],
-            ["b", "a"],
-            id="lowest priority number",
-        ),
-    ],
-)
-def test_grants_pay_in_order(landing: Landing, lines: list[str], used: list[str]) -> None:
-    landing.customer("acme")
+ORDERS = {
+    "oldest": (["a,60.00,2026-01-05,,granted,", "b,80.00,2026-01-04,,granted,"], ["b", "a"]),
+    "grant_id": (["a,60.00,2026-01-04,,granted,", "b,80.00,2026-01-04,,granted,"], ["a", "b"]),
+    "soonest expiry": (["a,60.00,2026-01-04,,granted,", "b,80.00,2026-01-05,2026-12-01,granted,"], ["b", "a"]),
+    "lowest priority number": (
+        ["a,60.00,2026-01-04,2026-06-01,granted,", "b,80.00,2026-01-05,2026-12-01,granted,1"],
+        ["b", "a"],
+    ),
+}
+DAYS = [
+    ("2026-01-10", "", "50.00"),
+    ("2026-01-11", "", "0.00"),
+    ("2026-01-01", "2026-01-11", "50.00"),
+    ("2026-01-01", "2026-01-10", "0.00"),
+]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """January of accounts with grants of their own, one per case."""
+    landing = Landing(tmp_path_factory.mktemp("many") / "home")
+    lines = [f"{case},{case}-{line}" for case, (own, _) in ORDERS.items() for line in own]
+    for granted_on, expires_on, _ in DAYS:
+        account = f"days-{granted_on}-{expires_on}"
+        lines.append(f"{account},{account},50.00,{granted_on},{expires_on},granted,")
+    for account in dict.fromkeys(line.partition(",")[0] for line in lines):
+        landing.customer(account)
     grant(landing, *lines)
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    assert business.register.credit_uses()["grant_id"].to_list() == used
-    assert paid(business) == [("99.00", "99.00", "0.00")]
+    return bill_by_steps(landing.root, "2026-01", "2026-01-31")
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_grants_pay_in_order(many: Business, case: str) -> None:
+    ((number,),) = rows(many, "documents", "number", account_id=case)
+    used = many.register.credit_uses().filter(pl.col("number") == number)["grant_id"].to_list()
+    assert used == [f"{case}-{name}" for name in ORDERS[case][1]]
+    assert paid(many, account_id=case) == [("99.00", "99.00", "0.00")]
 
 
 def test_a_purchased_grant_is_billed_and_pays_after_granted_ones_once_it_is_paid(landing: Landing) -> None:
@@ -164,23 +181,12 @@ def test_an_unpaid_prepayment_is_collected_but_neither_reminded_nor_does_it_susp
     assert planned_reminders(business)["documents"].to_list() == [["INV-2026-000002"]]
 
 
-@pytest.mark.parametrize(
-    ("granted_on", "expires_on", "applied"),
-    [
-        ("2026-01-10", "", "50.00"),
-        ("2026-01-11", "", "0.00"),
-        ("2026-01-01", "2026-01-11", "50.00"),
-        ("2026-01-01", "2026-01-10", "0.00"),
-    ],
-)
+@pytest.mark.parametrize(("granted_on", "expires_on", "applied"), DAYS)
 def test_a_grant_pays_from_its_day_until_the_day_before_it_expires(
-    landing: Landing, granted_on: str, expires_on: str, applied: str
+    many: Business, granted_on: str, expires_on: str, applied: str
 ) -> None:
-    landing.customer("acme")
-    grant(landing, f"g1,50.00,{granted_on},{expires_on},granted,")
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert [row[1] for row in paid(business)] == [applied]
-    assert is_sound(business)
+    assert [row[1] for row in paid(many, account_id=f"days-{granted_on}-{expires_on}")] == [applied]
+    assert is_sound(many)
 
 
 def test_a_document_of_a_month_uses_what_the_ones_before_it_left(landing: Landing) -> None:
@@ -392,7 +398,7 @@ def test_shards_pay_as_one(landing: Landing) -> None:
     grant(landing, *(f"{name},g-{name},150.00,2026-01-05,,granted," for name in names))
     twin = landing.copied(landing.root.with_name("twin"))
     one = bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    three = bill_by_steps(twin.root, "2026-02", "2026-02-10", shards=3)
+    three = bill_by_steps(twin.root, "2026-02", "2026-02-10", shards=sized(usual=2, long=3))
     assert one.register.credit_uses().equals(three.register.credit_uses())
     assert one.register.documents().equals(three.register.documents())
     assert is_sound(three)

@@ -1,5 +1,6 @@
 """Rule 34 through the steps of a month: each rule of a tariff by dimension rates its own part of the usage."""
 
+import copy
 import io
 import json
 import re
@@ -237,21 +238,38 @@ def without_rules(text: str) -> str:
     return yaml.safe_dump(plain(yaml.safe_load(text)), sort_keys=False)
 
 
+def one_customer(root: Path) -> TokenBusiness:
+    landing = TokenBusiness(root)
+    landing.customer("acme")
+    landing.use_tokens("acme", 5000, model="large")
+    landing.use_tokens("acme", 2500, model="small")
+    return landing
+
+
+@pytest.fixture(scope="module")
+def issued_once(tmp_path_factory: pytest.TempPathFactory) -> TokenBusiness:
+    landing = one_customer(tmp_path_factory.mktemp("issued") / "home")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
+    return landing
+
+
 class TestAfterIssue:
     """True-ups and corrections follow the identity of what is due: kind, metric and rule."""
 
     @pytest.fixture
     def landing(self, tmp_path: Path) -> TokenBusiness:
-        landing = TokenBusiness(tmp_path)
-        landing.customer("acme")
-        landing.use_tokens("acme", 5000, model="large")
-        landing.use_tokens("acme", 2500, model="small")
-        return landing
+        return one_customer(tmp_path)
 
-    def test_late_usage_settles_its_rule_alone(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
-        landing.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    @pytest.fixture
+    def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
+        """The first cycle is billed."""
+        twin = copy.copy(issued_once)
+        twin.root = shutil.copytree(issued_once.root, tmp_path / "home")
+        return twin
+
+    def test_late_usage_settles_its_rule_alone(self, issued: TokenBusiness) -> None:
+        issued.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         settled = rows(
             business, "lines", "metric", "rule", "amount", "description", kind="prior_cycle", metric="tokens"
         )
@@ -277,21 +295,19 @@ class TestAfterIssue:
             "12.00 due now - 10.00 billed before = 2.00",
             "More usage of the cycle counts now than when it was billed.",
         ]
-        assert bill_by_steps(landing.root, "2026-03", "2026-03-10").register.count() == business.register.count()
+        assert bill_by_steps(issued.root, "2026-03", "2026-03-10").register.count() == business.register.count()
         business.register.close()
 
-    def test_a_rule_that_billed_nothing_before(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
-        landing.use_tokens("acme", 101, on="2026-01-21", delivered="2026-02-20", model="large", kind="cached")
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    def test_a_rule_that_billed_nothing_before(self, issued: TokenBusiness) -> None:
+        issued.use_tokens("acme", 101, on="2026-01-21", delivered="2026-02-20", model="large", kind="cached")
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [(OUTPUT, "0.01")]
         business.register.close()
 
-    def test_usage_that_moves_from_one_rule_to_another(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
-        path = landing.folder / "usage/2026-01-20/usage.jsonl"
+    def test_usage_that_moves_from_one_rule_to_another(self, issued: TokenBusiness) -> None:
+        path = issued.folder / "usage/2026-01-20/usage.jsonl"
         path.write_text(path.read_text().replace('"large"', '"small"'))
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         # 7,500 of the rest are 6,500 over: seven blocks in place of two.
         assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [
             (None, "5.00"),
@@ -314,22 +330,20 @@ class TestAfterIssue:
         assert changes["causes"].to_list() == [["delivery 2026-02-20/usage.jsonl is new"]]
         business.register.close()
 
-    def test_a_price_of_one_rule_that_is_changed_afterwards(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
+    def test_a_price_of_one_rule_that_is_changed_afterwards(self, issued: TokenBusiness) -> None:
         text = CATALOGUE.replace('unit_price: "0.002"', 'unit_price: "0.001"')
-        (landing.folder / "catalogue.yaml").write_text(text)
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+        (issued.folder / "catalogue.yaml").write_text(text)
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [
             ("model=large", "-5.00")
         ]
         business.register.close()
 
-    def test_rules_that_are_added_afterwards_measure_again(self, landing: TokenBusiness) -> None:
-        bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
+    def test_rules_that_are_added_afterwards_measure_again(self, issued: TokenBusiness) -> None:
         rule = "              - {when: {model: small}, allowance: 500, model: block, size: 1000, price: '3.00'}\n"
         before = "              - {when: {model: gift}"
-        (landing.folder / "catalogue.yaml").write_text(CATALOGUE.replace(before, f"{rule}{before}"))
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+        (issued.folder / "catalogue.yaml").write_text(CATALOGUE.replace(before, f"{rule}{before}"))
+        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
         assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [
             (None, "-2.00"),
             ("model=small", "6.00"),

@@ -15,6 +15,7 @@ from billing.ingest.metric_members import event_types
 from billing.ingest.parsed_files import FileVersion, parse_delivered
 from billing.store.files import file_hash
 from tests.billing.ingest.raw_logs import METRICS, business, counts, one_source, sources_of, sums
+from tests.sizes import sized
 
 TIME = "time: {field: at, format: epoch_s}"
 REGEX = r"{regex: '^(?P<who>\w+) (?P<at>\d+) (?P<size>\S+)(?: (?P<kind>\w+))?$'}"
@@ -53,7 +54,7 @@ def content(chosen: random.Random, *, is_json: bool) -> bytes:
     return gzip.compress(text.encode()) if odd == 6 else b"" if odd == 7 else text.encode()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", sized(usual=range(1), long=range(3)))
 @pytest.mark.parametrize("name", SOURCES)
 def test_small_logs_are_read_together_as_alone(name: str, seed: int, tmp_path: Path) -> None:
     (source,) = sources_of(SOURCES[name])

@@ -118,8 +118,7 @@ def test_overage_is_earned_at_once_and_tax_is_owed(tmp_path: Path) -> None:
 
 def test_what_is_given_back_stands_apart_from_revenue(landing: Landing) -> None:
     landing.use("acme", emails=16_000)
-    bill_once(landing.root, "2026-01", "2026-01-31")
-    bill(landing.root, "2026-02", "2026-02-10")
+    booked(landing.root, "2026-02", "2026-02-10")
     # the log is replaced by an empty one: 3.00 come back, at once
     (landing.folder / "usage" / "2026-01-20" / "usage.jsonl").write_text("")
     ended = overage(
@@ -173,7 +172,7 @@ def test_a_month_of_the_books_that_is_over_is_not_changed_by_what_is_issued_late
 
 
 def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
-    bill_once(landing.root, "2026-01", "2026-01-31", paper=True)
+    bill_once(landing.root, "2026-01", "2026-01-31")
     assert overage("verify", "--home", landing.root).status == 0
     (landing.root / "lake" / "journal" / "billing_month=2026-01" / "journal.parquet").unlink()
     ended = overage("verify", "--home", landing.root)
@@ -217,33 +216,44 @@ def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing.customer("acme")
     landing.use("acme", "2026-01-20", emails=20_000)
     landing.use("acme", "2026-01-20", leads=1)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
     bill(landing.root, "2026-02", "2026-02-28")
     assert overage("verify", "--home", landing.root).output == ""
     return landing.root
 
 
-@pytest.mark.parametrize(
-    ("table", "change"),
-    [
-        ("usage", pl.col("quantity") + 1),
-        ("charges", pl.col("amount") + 1),
-        ("dues", pl.col("amount") + 1),
-        ("cycles", pl.col("cycle_end") + pl.duration(days=1)),
-        ("packages", pl.col("opening_package") + "s"),
-        ("levels", pl.col("closing_level") + 1),
-    ],
-)
-def test_what_was_computed_and_then_changed_by_hand_is_named(
-    agreeing: Path, tmp_path: Path, table: str, change: pl.Expr
-) -> None:
-    home = shutil.copytree(agreeing, tmp_path / "home")
-    path = home / "lake" / table / "billing_month=2026-02" / f"{table}.parquet"
-    changed = pl.read_parquet(path, hive_partitioning=False).with_columns(change)
-    assert len(changed)
-    changed.write_parquet(path)
+CHANGES = {
+    "usage": pl.col("quantity") + 1,
+    "charges": pl.col("amount") + 1,
+    "dues": pl.col("amount") + 1,
+    "cycles": pl.col("cycle_end") + pl.duration(days=1),
+    "packages": pl.col("opening_package") + "s",
+    "levels": pl.col("closing_level") + 1,
+}
+
+
+@pytest.fixture(scope="module")
+def verified(agreeing: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A copy of which every other table was changed, and what is said of it."""
+    home = shutil.copytree(agreeing, tmp_path_factory.mktemp("changed") / "home")
+    for table, change in CHANGES.items():
+        path = computed_table(home, table)
+        changed = pl.read_parquet(path, hive_partitioning=False).with_columns(change)
+        assert len(changed)
+        changed.write_parquet(path)
     ended = overage("verify", "--home", home)
     assert ended.status == 1
-    assert f"{path}: has other rows than its inputs give" in ended.output
+    return home, ended.output
+
+
+def computed_table(home: Path, table: str) -> Path:
+    return home / "lake" / table / "billing_month=2026-02" / f"{table}.parquet"
+
+
+@pytest.mark.parametrize("table", CHANGES)
+def test_what_was_computed_and_then_changed_by_hand_is_named(verified: tuple[Path, str], table: str) -> None:
+    home, said = verified
+    assert f"{computed_table(home, table)}: has other rows than its inputs give" in said
 
 
 def test_a_register_that_is_damaged_is_named(landing: Landing) -> None:

@@ -14,8 +14,6 @@ from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill, overage
 from tests.postgresql import Server
 
-pytestmark = pytest.mark.usefixtures("profiles")
-
 Billed = tuple[Landing, str | None]
 """A home, and the URL of its register; None: in the home."""
 
@@ -143,7 +141,7 @@ LOST = "usage/2026-01-20/usage.jsonl, usage/2026-01-25/usage.jsonl (3 rows count
 def command(landing: Landing, *words: str) -> tuple[int, str]:
     """The exit status of a command as of 03-01, and all that it said."""
     dated = ["--as-of", "2026-03-01"] if words[0] in ("correct", "preview", "accept-loss") else []
-    ended = overage(*words, *dated, "--home", landing.root)
+    ended = overage(*words, *dated, "--home", landing.root, profiles=words[0] == "correct")
     return ended.status, ended.output + ended.messages
 
 

@@ -13,9 +13,11 @@ from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill, overage
 from tests.postgresql import Server
+from tests.sizes import sized
 
 Billed = tuple[Landing, str | None]
 """A home, and the URL of its register; None: in the home."""
+WHERE_IT_MATTERS_LESS = sized(["sqlite"], ["sqlite", "postgresql"])
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,7 @@ def restore(landing: Landing) -> None:
         folder.rename(landing.folder / "usage" / folder.name)
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_archiving_alone_changes_nothing(billed: Billed) -> None:
     landing, register = billed
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
@@ -76,6 +79,7 @@ def test_archiving_alone_changes_nothing(billed: Billed) -> None:
     assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_without_archive_and_lake_nothing_is_given_back(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
@@ -109,6 +113,7 @@ def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: Billed)
     assert [words for words in found if "the PDF of" not in words] == []
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")

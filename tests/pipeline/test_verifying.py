@@ -11,7 +11,6 @@ import pytest
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, bill, overage
 
-
 OF_THE_MONTH = ("usage", "charges", "packages")
 OF_ACCOUNTS = {"balances": "outstanding", "collections": "amount_due", "profile": "package"}
 

@@ -201,7 +201,7 @@ def test_an_early_month_billed_without_the_lake_names_the_later_month_that_has_t
     for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
         bill_by_steps(landing.root, month, day)
     shutil.rmtree(landing.root / "lake")
-    ended = bill(landing.root, "2026-01", "2026-02-28")
+    ended = bill(landing.root, "2026-01", "2026-02-28", profiles=True)
     assert ended.status == 1
     assert "bill 2026-02 again" in ended.messages and "billing.model" not in ended.messages, ended.messages
     assert bill(landing.root, "2026-02", "2026-02-28").messages.endswith("0 documents issued\n")

@@ -182,15 +182,26 @@ def billed_number(home: Path, account: str) -> str:
     return number
 
 
+@pytest.fixture(scope="module")
+def numbers(billed_next: Landing) -> dict[tuple[str, str], str]:
+    """Of the documents, by account and billing date."""
+    return {(row["account_id"], row["billing_date"]): row["number"] for row in show(billed_next.root, "documents")}
+
+
+@pytest.fixture(scope="module")
+def settling(billed_next: Landing) -> dict[str, Row]:
+    """The line of an earlier cycle by the number of its document."""
+    return {row["number"]: row for row in show(billed_next.root, "lines", kind="prior_cycle")}
+
+
 @pytest.mark.parametrize("account", ARITHMETIC)
 def test_a_line_of_an_earlier_cycle_shows_its_arithmetic_and_what_was_billed_before(
-    billed_next: Landing, account: str
+    billed_next: Landing, numbers: dict[tuple[str, str], str], settling: dict[str, Row], account: str
 ) -> None:
-    home = billed_next.root
-    document = one(show(home, "documents", account_id=account, billing_date="2026-03-10"))
-    line = one([line for line in explained(home, document["number"]) if line["kind"] == "prior_cycle"])
-    assert line["arithmetic"] == [step.format(billed=billed_number(home, account)) for step in ARITHMETIC[account]]
-    stored = one(show(home, "lines", number=document["number"], kind="prior_cycle"))
+    number, billed = numbers[account, "2026-03-10"], numbers[account, "2026-02-10"]
+    line = one([line for line in explained(billed_next.root, number) if line["kind"] == "prior_cycle"])
+    assert line["arithmetic"] == [step.format(billed=billed) for step in ARITHMETIC[account]]
+    stored = settling[number]
     assert (stored["quantity"], line["cycle_start"]) == (ARITHMETIC[account][0].split()[-1], "2026-01-10")
 
 

@@ -10,7 +10,7 @@ from tests.pipeline import outside
 
 @pytest.fixture(scope="module")
 def profiles() -> Iterator[None]:
-    """Let every `bill` of a module's tests write profiles, balances, amounts to collect and the journal."""
+    """Let every `bill` of a module's tests write profiles, balances, amounts to collect, the journal and reports."""
     with mock.patch.object(outside, "LEFT_OUT", ()):
         yield
 

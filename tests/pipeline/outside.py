@@ -30,8 +30,8 @@ from tests.pipeline.plain_runs import plain_runs
 
 Row = dict[str, Any]
 
-LEFT_OUT: Sequence[str] = ("profiles",)
-"""Jobs that commands leave out, a third of the time of each; fixtures `profiles` and `profiles_once` put them back."""
+LEFT_OUT: Sequence[str] = ("profiles", "billing_report")
+"""What commands leave out, half the time of each; fixtures `profiles` and `profiles_once` put it back."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,17 @@ class Ended:
     messages: str
 
 
-def overage(*arguments: object, paper: bool = False, dagster: bool = False, register: str | None = None) -> Ended:
+def overage(
+    *arguments: object, paper: bool = False, profiles: bool = False, dagster: bool = False, register: str | None = None
+) -> Ended:
     """Run a command as a person would, in this process but with an environment of its own.
 
     Parameters
     ----------
     paper
         Draw PDFs. Without it a file stands in for each, at which the command does not look.
+    profiles
+        Leave nothing out: what `verify` compares with the register is written, too, and the report of the month.
     dagster
         Run jobs through Dagster, with its records in memory. Without it the command executes them itself, as it does
         outside of tests, and records nothing.
@@ -62,7 +66,7 @@ def overage(*arguments: object, paper: bool = False, dagster: bool = False, regi
             os.environ.pop(name, None)
         if register is not None:
             os.environ["OVERAGE_REGISTER_URL"] = register
-        stack.enter_context(in_memory() if dagster else plain_runs(LEFT_OUT))
+        stack.enter_context(in_memory() if dagster else plain_runs(() if profiles else LEFT_OUT))
         if not paper:
             stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
             stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))

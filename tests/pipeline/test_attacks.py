@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.by_steps import bill_by_steps
 from tests.pipeline import outside
 from tests.pipeline.outside import Landing, bill, event, one, overage, show
 
@@ -24,16 +25,14 @@ def test_a_day_outside_of_any_calendar_of_billing_is_refused(tmp_path: Path, day
         assert f"found '{day}', expected a day from 1970-01-01 to 2099-12-31" in ended.messages
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_run_that_is_killed_while_it_draws_is_completed_by_the_next(tmp_path: Path) -> None:
     homes = [tmp_path / "killed", tmp_path / "undisturbed"]
     for root in homes:
         landing = Landing(root)
         for name in ("acme", "bolt", "cord", "dune"):
             landing.customer(name)
-            landing.use(name, emails=16_000)
     program = "from pipeline.cli import main; main()"
-    killed = [sys.executable, "-c", program, "bill", "2026-02", "--as-of", "2026-02-10", "--home", str(homes[0])]
+    killed = [sys.executable, "-c", program, "bill", "2026-01", "--as-of", "2026-01-31", "--home", str(homes[0])]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
     process = subprocess.Popen(killed, env=environment, stderr=subprocess.DEVNULL)
     while process.poll() is None and not list((homes[0] / "documents").rglob("INV-*.pdf")):
@@ -41,9 +40,9 @@ def test_a_run_that_is_killed_while_it_draws_is_completed_by_the_next(tmp_path: 
     process.send_signal(signal.SIGKILL)
     process.wait()
     for root in homes:
-        assert bill(root, "2026-02", "2026-02-10", paper=True).status == 0
+        assert bill(root, "2026-01", "2026-01-31", paper=True, profiles=root == homes[0]).status == 0
     documents = [{path.name: path.read_bytes() for path in root.rglob("INV-*.pdf")} for root in homes]
-    assert len(documents[0]) == 8
+    assert len(documents[0]) == 4
     assert documents[0] == documents[1]
     assert show(homes[0], "documents") == show(homes[1], "documents")
     ended = overage("verify", "--home", homes[0])
@@ -64,12 +63,11 @@ def told_or_kept(home: Path, *endings: outside.Ended) -> list[str]:
     return kept + [text for ended in endings for text in (ended.output, ended.messages) if CARD in text]
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("first")
     register, backup = tmp_path / "register.db", tmp_path / "backup.db"
-    assert bill(tmp_path, "2026-01", "2026-01-31").status == 0
+    bill_by_steps(tmp_path, "2026-01", "2026-01-31")
     shutil.copy(register, backup)
     assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
     page = tmp_path / "documents" / "2026-02" / "INV-2026-000002.pdf"
@@ -87,7 +85,7 @@ def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_pa
     assert (register.read_bytes(), page.read_bytes()) == (backup.read_bytes(), sent)
     # the register that belongs there mends it
     register.write_bytes(later)
-    assert bill(tmp_path, "2026-02", "2026-02-16").status == 0
+    assert bill(tmp_path, "2026-02", "2026-02-16", profiles=True).status == 0
     assert overage("verify", "--home", tmp_path).status == 0
 
 
@@ -147,7 +145,7 @@ def test_a_card_number_in_digits_and_dashes_of_any_kind_is_kept_nowhere(tmp_path
     for number in written:
         landing.request("acme", "refund", "2026-01-12T09:00:00Z", reason=f"wrong card {number}")
     landing.request("acme", "change_card", "2026-01-13T09:00:00Z", brand="visa", last4="\uff14\uff12\uff14\uff12")
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
     rejects = show(landing.root, "rejects")
     assert [row["reason"] for row in rejects] == ["card_number"] * 3 + ["impossible_value"]
     assert not [row for row in rejects for number in written if number in row["text"]]
@@ -186,7 +184,7 @@ def test_a_landing_folder_may_stand_elsewhere(tmp_path: Path) -> None:
     landing.use("acme", emails=16_000)
     landing.folder.rename(tmp_path / "mounted")
     landing.folder.symlink_to(tmp_path / "mounted")
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16000"
 
 
@@ -194,8 +192,8 @@ def test_an_unreadable_file_that_vanishes_stays_set_aside_and_is_no_failure_any_
     landing = Landing(tmp_path / "home")
     landing.customer("acme")
     broken = landing.deliver(["anything"], "2026-01-20", "usage.xlsx")
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 1
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 1
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 1
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 1
     broken.unlink()
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
     assert one(show(landing.root, "rejects"))["reason"] == "unreadable_file"

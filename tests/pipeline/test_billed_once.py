@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from tests.landing import two_customers
 from tests.pipeline.outside import Ended, bill, bill_once, content_of
-
-pytestmark = pytest.mark.usefixtures("profiles")
 
 
 def said(ended: Ended, home: Path) -> tuple[int, str]:

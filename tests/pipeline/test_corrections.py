@@ -17,8 +17,9 @@ from tests.pipeline.outside import Ended, Landing, Row, bill, bill_once, content
 REASON = "The mail log of January came late."
 
 
-def correct(home: Path, month: str, as_of: str, *arguments: str, reason: str = REASON) -> Ended:
-    return overage("correct", month, "--reason", reason, "--as-of", as_of, "--home", home, *arguments)
+def correct(home: Path, month: str, as_of: str, *arguments: str, reason: str = REASON, profiles: bool = False) -> Ended:
+    given = ("--reason", reason, "--as-of", as_of, "--home", home, *arguments)
+    return overage("correct", month, *given, profiles=profiles)
 
 
 def notes(ended: Ended) -> list[Row]:
@@ -44,13 +45,12 @@ def deliver_late(landing: Landing, account: str = "late", emails: int = 2_000) -
     landing.use(account, "2026-01-25", emails=emails, delivered="2026-02-20")
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_late_usage_becomes_a_debit_note_at_the_rates_of_the_document(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
     # a rate that is in force only since the document was issued changes nothing of the note
     with (business.folder / "tax_rates.csv").open("a") as file:
         file.write("US,,0.20,Sales tax,2026-02-16\n")
-    ended = correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")
+    ended = correct(tmp_path, "2026-02", "2026-02-21", "--format", "json", profiles=True)
     assert ended.status == 0
     corrected = one(show(tmp_path, "documents", account_id="late", billing_date="2026-02-10", kind="invoice"))
     note = one(notes(ended))
@@ -175,7 +175,6 @@ def test_a_price_that_was_wrong_is_credited_on_every_document_of_the_month(busin
     assert {row["net"] for row in show(tmp_path, "documents", billing_date="2026-03-10")} == {"89.00"}
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
@@ -184,7 +183,7 @@ def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Pa
     catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
     assert one(notes(correct(tmp_path, "2026-01", "2026-01-16", "--format", "json")))["net"] == "-10.00"
     landing.request("acme", "refund", "2026-01-20T10:00:00Z", reason="not needed")
-    bill(tmp_path, "2026-01", "2026-01-21")
+    bill(tmp_path, "2026-01", "2026-01-21", profiles=True)
     refund = one(show(tmp_path, "documents", issued_on="2026-01-21"))
     assert (refund["kind"], refund["total"]) == ("credit_note", "-89.00")
     # what has been paid back stays as it was: another price changes it no more
@@ -196,16 +195,15 @@ def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Pa
 def test_where_no_document_was_issued_the_difference_waits_for_the_next_one(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
-    # cancelled in time: nothing is due on 2026-03-10
-    landing.request("acme", "cancel", "2026-02-20T10:00:00Z", "email")
+    # cancelled in time: nothing is due on 2026-02-10
+    landing.request("acme", "cancel", "2026-01-20T10:00:00Z", "email")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
+    landing.use("acme", "2026-01-15", emails=16_000, delivered="2026-02-20")
+    assert notes(correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")) == []
     bill_by_steps(tmp_path, "2026-03", "2026-03-15")
-    landing.use("acme", "2026-02-15", emails=16_000, delivered="2026-03-20")
-    assert notes(correct(tmp_path, "2026-03", "2026-03-21", "--format", "json")) == []
-    bill_by_steps(tmp_path, "2026-04", "2026-04-15")
-    assert one(show(tmp_path, "documents", billing_date="2026-04-10"))["net"] == "3.00"
+    assert one(show(tmp_path, "documents", billing_date="2026-03-10"))["net"] == "3.00"
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_run_that_is_killed_after_the_notes_is_completed_by_the_next(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
     issue = issue_notes
@@ -218,7 +216,7 @@ def test_a_run_that_is_killed_after_the_notes_is_completed_by_the_next(business:
         assert correct(tmp_path, "2026-02", "2026-02-21").status == 1
     assert one(show(tmp_path, "documents", kind="debit_note"))["number"] == "DN-2026-000001"
     assert not (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").exists()
-    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    assert bill(tmp_path, "2026-02", "2026-02-21", profiles=True).status == 0
     assert (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").exists()
     assert overage("verify", "--home", tmp_path).status == 0
 
@@ -267,14 +265,13 @@ def test_a_reason_must_be_fit_to_print(business: Landing, tmp_path: Path, reason
     assert "4111 1111" not in ended.messages
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme", on="2026-02-05")
     bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     # it becomes known that the account had bought on 2026-01-20: the later purchase was none
     landing.request("acme", "subscribe", "2026-01-20T09:00:00Z", "self_service", package="starter")
-    bill(tmp_path, "2026-03", "2026-03-25")
+    bill(tmp_path, "2026-03", "2026-03-25", profiles=True)
     found = [
         (row["kind"], row["subscription_id"], row["billing_date"], row["net"]) for row in show(tmp_path, "documents")
     ]
@@ -288,7 +285,6 @@ def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_
     assert overage("verify", "--home", tmp_path).status == 0
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_correction_names_the_accounts_that_their_format_stops(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
     deliver_late(business, "other")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from facturx import get_xml_from_pdf
 
 from tests.european_business import change_catalogue, european
@@ -10,7 +9,6 @@ from tests.invoice_rules import findings
 from tests.pipeline.outside import bill, overage, show
 
 
-@pytest.mark.usefixtures("profiles")
 def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> None:
     home = tmp_path / "home"
     landing = european(home, format_missing="park")
@@ -22,7 +20,7 @@ def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> 
 
     checked = overage("check", "--home", home)
     assert "account us: missing_for_format: its format xrechnung has a tax rate for everything" in checked.output
-    billed = bill(home, "2026-01", "2026-01-31", paper=True)
+    billed = bill(home, "2026-01", "2026-01-31", paper=True, profiles=True)
     assert billed.status == 1
     assert "account us is parked: its format xrechnung has a tax rate" in billed.messages
     folder = home / "documents" / "2026-01"
@@ -35,7 +33,7 @@ def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> 
     assert overage("verify", "--home", home).status == 0
 
     accounts.write_text(accounts.read_text().replace("us@example.com", "other@example.com").replace(",xrechnung", ","))
-    assert bill(home, "2026-01", "2026-01-31", paper=True).status == 0
+    assert bill(home, "2026-01", "2026-01-31", paper=True, profiles=True).status == 0
     assert {row["account_id"] for row in show(home, "documents")} == {*numbers, "us"}
 
     out = tmp_path / "out"

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.pipeline.outside import Landing, bill_once, overage
+from tests.by_steps import bill_by_steps
+from tests.pipeline.outside import Landing, bill, overage
 
 State = dict[str, tuple[int, bytes]]
 
@@ -18,7 +19,8 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:
         landing.customer(name, "starter" if name == "acme" else "diamond")
     for month in ("2026-01", "2026-02"):
         landing.use("acme", f"{month}-20", emails=16_000)
-    assert bill_once(landing.root, "2026-03", "2026-03-15").status == 1
+    bill_by_steps(landing.root, "2026-02", "2026-02-15")
+    assert bill(landing.root, "2026-03", "2026-03-15").status == 1
     return landing
 
 

@@ -17,6 +17,8 @@ from tests.pipeline.outside import content_of
 from tests.sizes import sized
 
 ARCHIVES = sorted(Path(golden.__file__).parent.glob("*.tar.xz"))
+LOOKED_AT = sized([ARCHIVES[0], ARCHIVES[-1]], ARCHIVES)
+"""Those that are also verified and previewed before they go on."""
 
 
 @pytest.mark.parametrize("shards", sized([1], [1, 3]))
@@ -31,9 +33,10 @@ def test_a_home_of_an_earlier_version_goes_on_as_it_would_have(archive: Path, sh
     assert pages
 
     business = Business.load(tmp_path, date.fromisoformat(BILLED_ON), shards=shards)
-    assert disagreements(business) == []
-    previewed = preview_month(business, BILLED)
-    assert previewed.changes.is_empty()
+    if archive in LOOKED_AT:
+        assert disagreements(business) == []
+        previewed = preview_month(business, BILLED)
+        assert previewed.changes.is_empty()
 
     register = business.register.documents()
     business = bill_by_steps(tmp_path, NEXT, NEXT_ON, shards=shards)

@@ -21,8 +21,9 @@ from pipeline.ready_databases import is_made_for_this_dagster, make_database_of_
 from pipeline.settings import WRITTEN
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing
-from tests.sizes import spread
+from tests.sizes import sized, spread
 
+PROCESSES = sized(usual=2, long=4)
 OPEN = """
 from pathlib import Path
 import sys
@@ -50,7 +51,7 @@ def test_processes_that_open_a_new_home_at_once_leave_its_records_whole(tmp_path
             stderr=subprocess.PIPE,
             text=True,
         )
-        for _ in range(4)
+        for _ in range(PROCESSES)
     ]
     for process in opening:
         assert process.stdout is not None
@@ -60,7 +61,7 @@ def test_processes_that_open_a_new_home_at_once_leave_its_records_whole(tmp_path
         process.stdin.write("go\n")
         process.stdin.flush()
     told = [process.communicate()[1] for process in opening]
-    assert [process.returncode for process in opening] == [0, 0, 0, 0], told
+    assert [process.returncode for process in opening] == [0] * PROCESSES, told
     databases = sorted((tmp_path / ".dagster").rglob("*.db"))
     assert len(databases) >= 3
     for database in databases:

@@ -106,7 +106,7 @@ def every_month(found: Business, table: Table) -> pl.DataFrame:
     return frame.drop("duplicates", strict=False)
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(st.data())
 def test_the_order_and_the_split_of_deliveries_move_nothing_and_lose_nothing(data: st.DataObject) -> None:
     usage = data.draw(events())

@@ -13,11 +13,11 @@ from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill, overage
 from tests.postgresql import Server
-
-pytestmark = pytest.mark.usefixtures("profiles")
+from tests.sizes import sized
 
 Billed = tuple[Landing, str | None]
 """A home, and the URL of its register; None: in the home."""
+WHERE_IT_MATTERS_LESS = sized(["sqlite"], ["sqlite", "postgresql"])
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,7 @@ def restore(landing: Landing) -> None:
         folder.rename(landing.folder / "usage" / folder.name)
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_archiving_alone_changes_nothing(billed: Billed) -> None:
     landing, register = billed
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
@@ -78,6 +79,7 @@ def test_archiving_alone_changes_nothing(billed: Billed) -> None:
     assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_without_archive_and_lake_nothing_is_given_back(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
@@ -111,6 +113,7 @@ def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: Billed)
     assert [words for words in found if "the PDF of" not in words] == []
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
@@ -143,7 +146,7 @@ LOST = "usage/2026-01-20/usage.jsonl, usage/2026-01-25/usage.jsonl (3 rows count
 def command(landing: Landing, *words: str) -> tuple[int, str]:
     """The exit status of a command as of 03-01, and all that it said."""
     dated = ["--as-of", "2026-03-01"] if words[0] in ("correct", "preview", "accept-loss") else []
-    ended = overage(*words, *dated, "--home", landing.root)
+    ended = overage(*words, *dated, "--home", landing.root, profiles=words[0] == "correct")
     return ended.status, ended.output + ended.messages
 
 
@@ -198,7 +201,7 @@ def test_an_early_month_billed_without_the_lake_names_the_later_month_that_has_t
     for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
         bill_by_steps(landing.root, month, day)
     shutil.rmtree(landing.root / "lake")
-    ended = bill(landing.root, "2026-01", "2026-02-28")
+    ended = bill(landing.root, "2026-01", "2026-02-28", profiles=True)
     assert ended.status == 1
     assert "bill 2026-02 again" in ended.messages and "billing.model" not in ended.messages, ended.messages
     assert bill(landing.root, "2026-02", "2026-02-28").messages.endswith("0 documents issued\n")

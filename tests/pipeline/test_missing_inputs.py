@@ -20,6 +20,7 @@ from billing.reports.verify import disagreements
 from pipeline.run_state import parked
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
+from tests.sizes import sized
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def previewed(business: Business, month: str, account: str) -> list[tuple[Any, .
     return list(found.select("what", "item", "old", "new", "causes").iter_rows())
 
 
-@pytest.mark.parametrize("billed_again", [False, True])
+@pytest.mark.parametrize("billed_again", sized([True], [False, True]))
 def test_a_preview_and_the_profile_show_what_waited_while_an_account_was_parked(
     landing: Landing, billed_again: bool
 ) -> None:
@@ -197,16 +198,16 @@ def test_a_requests_file_that_shrank_parks_the_account_and_a_withdrawal_undoes_i
     landing.customer("acme")
     (first,) = [json.loads(line)["request_id"] for line in requests.read_text().splitlines()]
     landing.customer("beta")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
     whole = without(requests, first)
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert rows(business, "parked", "account_id", "reason", billing_month="2026-03") == [("acme", "request_missing")]
-    assert [row[0] for row in totals(business, "2026-03")] == ["beta"]
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert rows(business, "parked", "account_id", "reason", billing_month="2026-02") == [("acme", "request_missing")]
+    assert [row[0] for row in totals(business, "2026-02")] == ["beta"]
     requests.write_text(whole)
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert account_totals(business)["acme"] == ["99.00", "198.00"]
+    landing.request("acme", "withdraw", "2026-04-02T09:00:00Z", withdraws=first)
     business = bill_by_steps(landing.root, "2026-04", "2026-04-30")
-    assert account_totals(business)["acme"] == ["99.00", "99.00", "198.00"]
-    landing.request("acme", "withdraw", "2026-05-02T09:00:00Z", withdraws=first)
-    business = bill_by_steps(landing.root, "2026-05", "2026-05-31")
     assert sum(Decimal(total) for total in account_totals(business)["acme"]) == 0
     assert sorted(rows(business, "decisions", "request_id", "outcome", "reason", account_id="acme")) == sorted(
         [(first, "superseded", "withdrawn"), (f"request-{landing.written}", "approved", "taken_back")]

@@ -12,6 +12,7 @@ from billing.model.tables import DUES
 from billing.rules.charges import month_charges, month_dues
 from billing.rules.cycles import _closing_spans as closing_spans
 from billing.rules.decisions import month_decisions
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, bill, bill_once, overage, show
 
 
@@ -117,7 +118,7 @@ def test_a_smaller_package_that_waited_for_the_end_of_a_year_was_decided_months_
     landing = Landing(tmp_path / "home")
     landing.customer("acme", "silver", term="yearly")
     landing.request("acme", "downgrade", "2026-11-20T09:00:00Z", package="starter")
-    assert bill(landing.root, "2027-01", "2027-01-31").status == 0
+    bill_by_steps(landing.root, "2027-01", "2027-01-31")
     (decision,) = (row for row in show(landing.root, "decisions") if row["kind"] == "downgrade")
     assert (decision["billing_month"], decision["effective_on"]) == ("2026-12", "2027-01-10")
     documents = show(landing.root, "documents")
@@ -152,9 +153,8 @@ def test_a_bill_just_under_ten_times_the_last_is_not_pointed_out(landing: Landin
     assert show(landing.root, "surges") == []
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_bill_that_says_why_it_is_higher_is_not_pointed_out(landing: Landing) -> None:
     landing.use("acme", "2026-01-21", emails=400_000)
-    assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28").messages
+    assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28", profiles=True).messages
     assert show(landing.root, "surges") == []
     assert overage("verify", "--home", landing.root).status == 0

@@ -3,12 +3,8 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.billing.month.test_moving_in import catalogue
 from tests.pipeline.outside import Landing, bill, one, overage, show
-
-pytestmark = pytest.mark.usefixtures("profiles")
 
 
 def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:
@@ -40,7 +36,7 @@ def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:
     assert "1 difference in 1 account" in ended.messages
     assert not (landing.root / "lake").exists(), "nothing is billed by looking at it"
 
-    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert bill(landing.root, "2026-02", "2026-02-10", profiles=True).status == 0
     balance = one(show(landing.root, "balances"))
     assert (balance["opening"], balance["invoiced"], balance["outstanding"]) == ("120.50", "138.00", "258.50")
     postings = show(landing.root, "journal", kind="opening_balance")
@@ -64,7 +60,7 @@ def test_payments_of_a_statement_are_added_once(tmp_path: Path) -> None:
     assert "1 payment added (1 by number): payments/import-csv-" in ended.messages
     again = overage("import-payments", statement, *how)
     assert "0 payments added\n1 known already, 1 not matched" in again.messages
-    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
+    assert bill(landing.root, "2026-02", "2026-02-28", profiles=True).status == 0
     assert one(show(landing.root, "balances"))["paid"] == "99.00"
     assert (
         overage("import-payments", statement, "--map", statement, "--format", "stripe", "--home", landing.root).status

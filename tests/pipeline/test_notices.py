@@ -24,6 +24,7 @@ from pipeline.definitions import defs
 from pipeline.notices import signature
 from pipeline.sensors import month_is_ready, run_failed
 from tests.pipeline.outside import Landing, blank_files, blank_page
+from tests.sizes import sized
 
 
 class MailServer:
@@ -201,7 +202,10 @@ def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(
 
 @pytest.mark.parametrize(
     ("bought", "early", "last"),
-    [("2026-12-10", "2026-12-30", "2026-12-31"), ("2028-02-10", "2028-02-28", "2028-02-29")],
+    sized(
+        [("2028-02-10", "2028-02-28", "2028-02-29")],
+        [("2026-12-10", "2026-12-30", "2026-12-31"), ("2028-02-10", "2028-02-28", "2028-02-29")],
+    ),
 )
 def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_before(
     tmp_path: Path,

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.landing import Landing
@@ -18,7 +17,6 @@ fund,bought,70.00,USD,2026-01-03,,purchased,,Credit for the year
 """
 
 
-@pytest.mark.usefixtures("profiles")
 def test_m07(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     path = landing.folder / "catalogue.yaml"
@@ -36,7 +34,7 @@ def test_m07(tmp_path: Path) -> None:
     assert (prepayment["account_id"], prepayment["total"], prepayment["subscription_id"]) == ("bought", "70.00", None)
     assert prepayment["tax"] == "0.00"
     landing.pay("bought", prepayment["number"], "70.00", "2026-01-08T10:00:00Z")
-    ended = bill(landing.root, "2026-02", "2026-02-10")
+    ended = bill(landing.root, "2026-02", "2026-02-10", profiles=True)
     assert ended.status == 0, ended.messages
 
     documents = show(landing.root, "documents")

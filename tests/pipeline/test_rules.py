@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Landing, Row, bill, one, show
-
-pytestmark = pytest.mark.usefixtures("profiles")
 
 USD = Decimal
 FEB, MAR, APR, MAY = "2026-02-10", "2026-03-10", "2026-04-10", "2026-05-10"
@@ -195,7 +194,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Row]]:
     assert bill(landing.root, "2026-03", "2026-03-15").status == 0
     before_the_third_run(landing)
     assert bill(landing.root, "2026-04", "2026-04-15").status == 0
-    assert bill(landing.root, "2026-05", "2026-05-15").status == 0
+    assert bill(landing.root, "2026-05", "2026-05-15", profiles=True).status == 0
     tables = {name: show(landing.root, name) for name in TABLES}
 
     def rows(table: str, **wanted: object) -> list[Row]:
@@ -548,32 +547,41 @@ def test_rule_4_amounts_have_the_decimals_of_the_currency(
     (landing.folder / "catalogue.yaml").write_text(changed)
     landing.customer("acme")
     landing.use("acme", emails=15_010)
-    assert bill(tmp_path, "2026-02", FEB).status == 0
+    bill_by_steps(tmp_path, "2026-02", FEB)
     # ten units over
     assert show(tmp_path, "lines", kind="overage")[0]["amount"] == amount
     assert show(tmp_path, "documents", billing_date=FEB)[0]["total"] == total
 
 
-@pytest.mark.parametrize(("instant", "on"), [("2026-03-10T03:59:59.999999999Z", MAR), ("2026-03-10T04:00:00Z", APR)])
-def test_section_1_a_cycle_ends_at_local_midnight_also_after_the_clocks_changed(
-    tmp_path: Path, instant: str, on: str
-) -> None:
-    landing = Landing(tmp_path)
+@pytest.fixture(scope="module")
+def after_the_clocks_changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two customers in New York, one with usage in the last nanosecond of 9 March, one in the first of 10 March."""
+    landing = Landing(tmp_path_factory.mktemp("clocks"))
     catalogue = landing.catalogue.replace("time_zone: UTC", "time_zone: America/New_York")
     assert catalogue != landing.catalogue
     (landing.folder / "catalogue.yaml").write_text(catalogue)
-    landing.customer("acme")
-    row = f"late-evening,/app,email.sent,acme,{instant},16000"
-    landing.deliver(["id,source,type,subject,time,value", row], "2026-03-10", "evening.csv")
-    assert bill(tmp_path, "2026-04", APR).status == 0
-    number = one(show(tmp_path, "lines", kind="overage"))["number"]
-    assert one(show(tmp_path, "documents", number=number))["billing_date"] == on
+    rows = ["id,source,type,subject,time,value"]
+    for name, instant in (("before", "2026-03-10T03:59:59.999999999Z"), ("at", "2026-03-10T04:00:00Z")):
+        landing.customer(name, on="2026-02-10")
+        rows.append(f"{name}-midnight,/app,email.sent,{name},{instant},16000")
+    landing.deliver(rows, "2026-03-10", "evening.csv")
+    bill_by_steps(landing.root, "2026-04", APR)
+    return landing.root
+
+
+@pytest.mark.parametrize(("account", "on"), [("before", MAR), ("at", APR)])
+def test_section_1_a_cycle_ends_at_local_midnight_also_after_the_clocks_changed(
+    after_the_clocks_changed: Path, account: str, on: str
+) -> None:
+    numbers = {row["number"] for row in show(after_the_clocks_changed, "lines", kind="overage")}
+    documents = show(after_the_clocks_changed, "documents", account_id=account)
+    assert [row["billing_date"] for row in documents if row["number"] in numbers] == [on]
 
 
 def test_section_1_bandwidth_of_five_hundred_gigabytes_is_rated_to_the_byte(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme", "gold")
     landing.use("acme", bytes=500 * GB + 1)
-    assert bill(tmp_path, "2026-02", FEB).status == 0
+    bill_by_steps(tmp_path, "2026-02", FEB)
     over = one(show(tmp_path, "lines", kind="overage"))
     assert (over["excess"], over["billed_units"], over["amount"]) == ("0.000000001", "1", "0.30")

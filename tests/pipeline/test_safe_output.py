@@ -22,8 +22,6 @@ from pipeline.private_files import umask_of
 from pipeline.terminal import csv_cell, printable, printable_cell
 from tests.pipeline.outside import Landing, bill, overage
 
-pytestmark = pytest.mark.usefixtures("profiles")
-
 EVIL = "\x1b]0;title\x07\x9b31m\u202egnp"
 
 
@@ -71,7 +69,7 @@ def billed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (landing.root / "landing" / "usage" / "2026-01-21" / "a.jsonl").write_text(f"{line}\n{EVIL}\n")
     before = os.umask(0o022)
     try:
-        bill(landing.root, "2026-01", "2026-01-31", paper=True)
+        bill(landing.root, "2026-01", "2026-01-31", profiles=True)
     finally:
         os.umask(before)
     return landing.root
@@ -202,7 +200,7 @@ def test_pages_of_earlier_versions_are_removed_when_they_are_written_anew(billed
     }
     (profiles / "a-acme.html").rename(profiles / "acme.html")
     (profiles / "notes.html").write_text("somebody's own")
-    assert bill(billed, "2026-01", "2026-02-01").status in (0, 1)
+    assert bill(billed, "2026-01", "2026-02-01", profiles=True).status in (0, 1)
     assert {path.name for path in profiles.iterdir()} >= {"index.html", "a-acme.html", "notes.html"}
     assert not (profiles / "acme.html").exists()
     assert "a-acme.html" in (profiles / "index.html").read_text()

@@ -21,15 +21,28 @@ from billing.sample import billing_hint, write_sample
 from billing.store.frames import read_frame
 from tests.pipeline.outside import content_of, overage
 from tests.postgresql import register_rows
+from tests.sizes import sized
 
+ACCOUNTS, MONTHS = sized((6, 1), (12, 2))
 PROGRAM = "from pipeline.cli import main; main()"
 
 
 def billed(home: Path, seed: str, threads: str, zone: str) -> dict[str, object]:
     """Every file of a made-up business, wrong rows included, that a process of its own has billed and drawn."""
-    arguments = ("sample", home, "--accounts", "12", "--months", "2", "--events-per-account-day", "4", "--seed", "7")
+    arguments = (
+        "sample",
+        home,
+        "--accounts",
+        ACCOUNTS,
+        "--months",
+        MONTHS,
+        "--events-per-account-day",
+        "4",
+        "--seed",
+        "7",
+    )
     assert overage(*arguments).status == 0
-    month, as_of = billing_hint(2)
+    month, as_of = billing_hint(MONTHS)
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
     surroundings = outside | {"PYTHONHASHSEED": seed, "POLARS_MAX_THREADS": threads, "TZ": zone}
     subprocess.run(
@@ -50,13 +63,13 @@ def billed(home: Path, seed: str, threads: str, zone: str) -> dict[str, object]:
 def test_tables_pages_and_documents_are_the_same_bytes_wherever_they_are_made(tmp_path: Path) -> None:
     one = billed(tmp_path / "one" / "home", seed="0", threads="1", zone="UTC")
     other = billed(tmp_path / "other" / "home", seed="4242", threads="2", zone="Asia/Tokyo")
-    assert len([name for name in one if name.endswith(".pdf")]) > 12
+    assert len([name for name in one if name.endswith(".pdf")]) > ACCOUNTS
     assert one == other
 
 
 def drafted_and_issued(home: Path) -> list[dict[str, object]]:
     """Every file, and the register, of a made-up business after its drafts and after they were issued."""
-    write_sample(home, accounts=120, months=2, events_per_account_day=Decimal("0.2"))
+    write_sample(home, accounts=sized(60, 120), months=2, events_per_account_day=Decimal("0.2"))
     found: list[dict[str, object]] = []
     subscribed = [json.loads(line) for line in (home / "landing" / "requests.jsonl").read_text().splitlines()]
     with (home / "landing" / "requests.jsonl").open("a") as requests:
@@ -93,7 +106,7 @@ def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_on
 
 
 def test_what_has_just_been_closed_is_written_as_the_register_tells_it_later(tmp_path: Path) -> None:
-    write_sample(tmp_path, accounts=120, months=2, events_per_account_day=Decimal("0.2"))
+    write_sample(tmp_path, accounts=sized(40, 120), months=2, events_per_account_day=Decimal("0.2"))
     for as_of, closed in ((date(2026, 2, 10), {False, True}), (date(2026, 2, 28), {True})):
         business = Business.load(tmp_path, as_of)
         ingest_usage(business)

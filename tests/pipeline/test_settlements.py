@@ -14,8 +14,6 @@ from billing.month.business import Business
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, one, overage, show
 
-pytestmark = pytest.mark.usefixtures("profiles")
-
 TIERS: list[dict[str, Any]] = [{"up_to": 1000, "unit_price": "0.003"}, {"up_to": None, "unit_price": "0.002"}]
 STEPS = [{"up_to": 1000, "flat": "5.00"}, {"up_to": None, "flat": "9.00"}]
 BLOCK = {"model": "block", "size": 1000, "price": "3.00"}
@@ -175,7 +173,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Landing:
 @pytest.fixture(scope="module")
 def billed_next(learnt: Landing) -> Landing:
     """The differences as lines of the next documents."""
-    assert bill(learnt.root, "2026-03", "2026-03-15").status == 0
+    assert bill(learnt.root, "2026-03", "2026-03-15", profiles=True).status == 0
     return learnt
 
 
@@ -184,15 +182,26 @@ def billed_number(home: Path, account: str) -> str:
     return number
 
 
+@pytest.fixture(scope="module")
+def numbers(billed_next: Landing) -> dict[tuple[str, str], str]:
+    """Of the documents, by account and billing date."""
+    return {(row["account_id"], row["billing_date"]): row["number"] for row in show(billed_next.root, "documents")}
+
+
+@pytest.fixture(scope="module")
+def settling(billed_next: Landing) -> dict[str, Row]:
+    """The line of an earlier cycle by the number of its document."""
+    return {row["number"]: row for row in show(billed_next.root, "lines", kind="prior_cycle")}
+
+
 @pytest.mark.parametrize("account", ARITHMETIC)
 def test_a_line_of_an_earlier_cycle_shows_its_arithmetic_and_what_was_billed_before(
-    billed_next: Landing, account: str
+    billed_next: Landing, numbers: dict[tuple[str, str], str], settling: dict[str, Row], account: str
 ) -> None:
-    home = billed_next.root
-    document = one(show(home, "documents", account_id=account, billing_date="2026-03-10"))
-    line = one([line for line in explained(home, document["number"]) if line["kind"] == "prior_cycle"])
-    assert line["arithmetic"] == [step.format(billed=billed_number(home, account)) for step in ARITHMETIC[account]]
-    stored = one(show(home, "lines", number=document["number"], kind="prior_cycle"))
+    number, billed = numbers[account, "2026-03-10"], numbers[account, "2026-02-10"]
+    line = one([line for line in explained(billed_next.root, number) if line["kind"] == "prior_cycle"])
+    assert line["arithmetic"] == [step.format(billed=billed) for step in ARITHMETIC[account]]
+    stored = settling[number]
     assert (stored["quantity"], line["cycle_start"]) == (ARITHMETIC[account][0].split()[-1], "2026-01-10")
 
 
@@ -260,7 +269,7 @@ def test_a_note_shows_its_arithmetic_and_a_later_line_what_both_documents_billed
         "Less usage of the cycle counts now than when it was billed.",
     ]
     landing.use("more", "2026-01-26", emails=1_000, delivered="2026-02-22")
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill(tmp_path, "2026-03", "2026-03-15", profiles=True)
     number = one(show(tmp_path, "documents", account_id="more", billing_date="2026-03-10"))["number"]
     later = one([line for line in explained(tmp_path, number) if line["kind"] == "prior_cycle"])
     assert later["arithmetic"][3:6] == [
@@ -333,14 +342,14 @@ def test_a_part_of_a_fee_names_its_factors(tmp_path: Path) -> None:
     landing.customer("acme", term="yearly")
     landing.request("acme", "upgrade", "2026-01-20T10:00:00Z", package="silver")
     landing.customer("even", term="yearly")
-    landing.request("even", "upgrade", "2026-04-20T10:00:00Z", package="silver")
-    bill(tmp_path, "2026-05", "2026-05-15")
+    landing.request("even", "upgrade", "2026-02-20T10:00:00Z", package="silver")
+    bill(tmp_path, "2026-03", "2026-03-15")
     rows = show(tmp_path, "documents")
     numbers = {(row["account_id"], row["billing_date"]): row["number"] for row in rows}
     wanted = {
         ("acme", "2026-01-10"): "Starter, yearly fee = 990.00",
         ("acme", "2026-02-10"): "(1990.00 - 990.00) x 11 / 12 cycles, rounded half-up = 916.67",
-        ("even", "2026-05-10"): "(1990.00 - 990.00) x 8 / 12 cycles, rounded half-up = 666.67",
+        ("even", "2026-03-10"): "(1990.00 - 990.00) x 10 / 12 cycles, rounded half-up = 833.33",
     }
     found = {of: explained(tmp_path, numbers[of])[0]["arithmetic"] for of in wanted}
     assert found == {of: [step] for of, step in wanted.items()}
@@ -375,7 +384,7 @@ def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: 
         return differences.with_columns(**nothing)
 
     with mock.patch("billing.month.drafting.differences_with_lines", silent):
-        bill(tmp_path, "2026-03", "2026-03-15")
+        bill(tmp_path, "2026-03", "2026-03-15", profiles=True)
     more, less = (
         one([line for line in explained(tmp_path, document["number"]) if line["kind"] == "prior_cycle"])
         for document in show(tmp_path, "documents", billing_date="2026-03-10")

@@ -17,8 +17,6 @@ from billing.reports.show import TECHNICAL
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
-pytestmark = pytest.mark.usefixtures("profiles")
-
 # what is promised to those who read the tables; there may be more columns
 PROMISED = {
     "documents": "number kind account_id subscription_id billing_month billing_date issued_on currency net tax total "
@@ -58,7 +56,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing.deliver([event("x", "nobody", "email.sent", {"count": 5}, "2026-01-20T12:00:00Z")], "2026-01-21")
     (landing.folder / "tax_rates.csv").write_text("country,region,rate,name,effective_from\nUS,,0.1,Tax,2024-01-01\n")
     landing.pay("acme", "INV-2026-000001", "108.90", "2026-01-12T08:00:00.25+01:00")
-    assert bill(landing.root, "2026-02", "2026-02-15").status == 1, "one account is parked"
+    assert bill(landing.root, "2026-02", "2026-02-15", profiles=True).status == 1, "one account is parked"
     return landing.root
 
 
@@ -326,7 +324,7 @@ def test_verify_names_the_months_whose_tables_it_does_not_compute_again(tmp_path
     landing = Landing(tmp_path)
     landing.customer("acme")
     landing.use("acme", emails=5)
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill(tmp_path, "2026-01", "2026-01-31", profiles=True)
     said = overage("verify", "--home", tmp_path).messages
     assert "its tables" not in said
     landing.customer("globex", "silver", "2026-01-20")
@@ -447,8 +445,8 @@ def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_las
     landing.use("acme", "2026-01-20", leads=2_600)
     landing.request("acme", "cancel", "2026-02-15T09:00:00Z", "email")
     landing.use("acme", "2026-01-21", emails=16_000, delivered="2026-03-20")
-    for month, as_of in (("2026-03", "2026-03-10"), ("2026-04", "2026-04-12")):
-        assert bill(landing.root, month, as_of).status == 0
+    bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    assert bill(landing.root, "2026-04", "2026-04-12", profiles=True).status == 0
     # 1,000 emails over starter's allowance, on what would have been the next billing date
     assert one(show(landing.root, "documents", billing_date="2026-04-10"))["total"] == "3.00"
     profile = one(show(landing.root, "profile"))
@@ -459,7 +457,7 @@ def test_the_profile_of_a_long_trial_says_when_it_ends_and_what_it_costs_then(tm
     landing = Landing(tmp_path / "home")
     landing.customer("acme", trial_days=90)
     landing.request("acme", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
-    assert bill(landing.root, "2026-01", "2026-01-20").status == 0
+    assert bill(landing.root, "2026-01", "2026-01-20", profiles=True).status == 0
     profile = one(show(landing.root, "profile"))
     # 22 days of January, 28 of February, 31 of March and 9 of April
     assert (profile["status"], profile["package"], profile["next_billing_date"]) == ("trial", "starter", "2026-04-10")

@@ -4,8 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.pipeline.outside import Landing, bill, one, overage, show
 
 SOURCE = """
@@ -28,7 +26,6 @@ def log(status: int, size: str, second: int) -> str:
     return f'www.example.com - - [12/Jan/2026:10:00:{second:02} +0000] "GET / HTTP/1.1" {status} {size} "-" "curl"\n'
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
@@ -42,7 +39,7 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     edge = tmp_path / "landing" / "usage" / "2026-01-12" / "edge"
     edge.mkdir(parents=True)
     (edge / "a.log").write_text(log(200, "60000000000", 1) + log(404, "5", 2) + "cut\n" + log(200, "-", 3))
-    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    assert bill(tmp_path, "2026-02", "2026-02-15", profiles=True).status == 0
     file = one(show(tmp_path, "ingest"))
     assert [file[name] for name in ("source_name", "rows", "counted", "rejected", "ignored")] == ["edge", 4, 2, 1, 1]
     assert [line["amount"] for line in show(tmp_path, "lines", metric="bandwidth")] == ["5.00"]
@@ -76,7 +73,7 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
 
     # More rejects than the source allows: the file counts nothing, and the command says so.
     (edge / "a.log").write_text(log(200, "60000000000", 1) + "cut\ncut\n")
-    ended = bill(tmp_path, "2026-04", "2026-04-15")
+    ended = bill(tmp_path, "2026-04", "2026-04-15", profiles=True)
     assert ended.status == 1
     assert "found 2 of 3 rows set aside (66.7%), expected at most 50%" in ended.messages
     assert overage("verify", "--home", tmp_path).status == 0

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.billing.month.token_business import TokenBusiness
 from tests.pipeline.outside import bill, one, overage, show
 
@@ -29,7 +27,6 @@ packages:
 """
 
 
-@pytest.mark.usefixtures("profiles")
 def test_m08_and_m09(tmp_path: Path) -> None:
     landing = TokenBusiness(tmp_path, CATALOGUE)
     landing.customer("m08")
@@ -64,7 +61,8 @@ def test_m08_and_m09(tmp_path: Path) -> None:
 
     landing.use_tokens("m08", 1000, "2026-01-21", delivered="2026-02-15", model="large")
     landing.take("m09", "0.01", on="2026-01-21", delivered="2026-02-15")
-    corrected = overage("correct", "2026-02", "--as-of", "2026-02-20", "--reason", "Late usage", "--home", landing.root)
+    how = ("--as-of", "2026-02-20", "--reason", "Late usage", "--home", landing.root)
+    corrected = overage("correct", "2026-02", *how, profiles=True)
     assert corrected.status == 0, corrected.messages
     notes = {row["account_id"]: row for row in show(landing.root, "documents", kind="debit_note")}
     assert {name: row["total"] for name, row in notes.items()} == {"m08": "2.00", "m09": "0.30"}

@@ -12,8 +12,6 @@ from billing.rendering import Job, RenderedFile, Undrawn
 from billing.store.home import Home
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, overage, show
 
-pytestmark = pytest.mark.usefixtures("profiles")
-
 
 def test_a_document_that_cannot_be_drawn_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     landing = Landing(tmp_path / "home")
@@ -64,7 +62,7 @@ def test_a_pdf_that_another_library_draws_otherwise_is_recorded_and_told(
     originals = lost.read_bytes(), kept.read_bytes()
     lost.unlink()
     library["bytes"] = "% drawn by a newer one"
-    ended = bill(landing.root, "2026-01", "2026-02-05", paper=True)
+    ended = bill(landing.root, "2026-01", "2026-02-05", paper=True, profiles=True)
     assert (ended.status, kept.read_bytes()) == (0, originals[1])
     assert f"warning: {lost.stem}: drawn again with other bytes than it was issued with" in ended.messages
     register = Register.open(Home(landing.root))
@@ -79,7 +77,7 @@ def test_a_pdf_that_another_library_draws_otherwise_is_recorded_and_told(
     # the original is put back, or drawn by the library that it was issued with
     lost.unlink()
     library["bytes"] = ""
-    assert bill(landing.root, "2026-01", "2026-02-06", paper=True).status == 0
+    assert bill(landing.root, "2026-01", "2026-02-06", paper=True, profiles=True).status == 0
     assert lost.read_bytes() == originals[0]
     verified = overage("verify", "--home", landing.root)
     assert (verified.status, "drawn again" in verified.messages) == (0, False)

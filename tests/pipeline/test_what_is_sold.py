@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from billing.starter import starter_catalogue
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, overage, show
-
-pytestmark = pytest.mark.usefixtures("profiles")
 
 OFFERS = """
 add_ons:
@@ -32,7 +31,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing.use("adds", "2026-02-20", emails=116_001)
     landing.customer("least")
     landing.use("least", "2026-01-20", emails=27_350)
-    assert bill(landing.root, "2026-03", "2026-03-31").status == 0
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert bill(landing.root, "2026-03", "2026-03-31", profiles=True).status == 0
     return landing.root
 
 
@@ -98,7 +98,7 @@ def test_what_was_asked_for_waits_in_the_profile(home: Path, tmp_path: Path) -> 
     asked = {"request_id": "later", "account_id": "adds", "at": "2026-03-20T09:00:00Z", "channel": "email"}
     with (twin / "landing" / "requests.jsonl").open("a") as file:
         file.write(json.dumps(asked | {"kind": "remove", "add_on": "more_emails"}) + "\n")
-    assert bill(twin, "2026-03", "2026-03-31").status == 0
+    assert bill(twin, "2026-03", "2026-03-31", profiles=True).status == 0
     (profile,) = show(twin, "profile", "--account", "adds")
     waiting = {"add_on": "more_emails", "quantity": 2, "next_quantity": 0, "effective_on": "2026-04-10"}
     assert profile["add_ons"] == [waiting]
@@ -132,7 +132,8 @@ def test_a_correction_gives_back_what_a_lower_price_would_have_cost(home: Path, 
     twin = Path(shutil.copytree(home, tmp_path / "twin"))
     path = twin / "landing" / "catalogue.yaml"
     path.write_text(path.read_text().replace('monthly: "30.00"', 'monthly: "28.00"'))
-    corrected = overage("correct", "2026-02", "--reason", "price", "--as-of", "2026-03-31", "--home", twin)
+    how = ("--reason", "price", "--as-of", "2026-03-31", "--home", twin)
+    corrected = overage("correct", "2026-02", *how, profiles=True)
     assert corrected.status == 0, corrected.messages
     (note,) = [row for row in show(twin, "documents", "--account", "adds") if row["kind"] == "credit_note"]
     assert (note["total"], note["corrects"]) == ("-4.00", number_of(home, "adds", "2026-02"))

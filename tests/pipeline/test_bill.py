@@ -15,6 +15,7 @@ from billing.store.home import Home
 from pipeline.run_state import marked
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Landing, bill, bill_once, content_of, event, one, overage, show, total_of
+from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
 NOTHING_MOVED = "2026-01: nothing moved\n2026-02: nothing moved\n0 documents issued\n"
@@ -35,20 +36,18 @@ def issued(home: Path) -> Sequence[tuple[str, str, str]]:
 
 
 def test_a_run_brings_earlier_months_up_to_date_first_and_says_so(landing: Landing) -> None:
-    ended = bill(landing.root, "2026-03", "2026-03-31")
+    ended = bill_once(landing.root, "2026-02", "2026-02-28")
     assert ended.status == 0
     assert ended.output == "", "messages go to standard error"
     assert ended.messages.splitlines() == [
         "ingesting deliveries of 2026-01-20",
         "2026-01: 1 issued",
         "2026-02: 1 issued",
-        "2026-03: 1 issued",
-        "3 documents issued",
+        "2 documents issued",
     ]
     assert issued(landing.root) == [
         ("INV-2026-000001", "2026-01-10", "99.00"),
         ("INV-2026-000002", "2026-02-10", "102.00"),
-        ("INV-2026-000003", "2026-03-10", "99.00"),
     ]
 
 
@@ -86,20 +85,26 @@ def test_a_second_run_changes_nothing(landing: Landing) -> None:
 def test_dagster_is_not_loaded(landing: Landing) -> None:
     arguments = ["bill", "2026-02", "--as-of", "2026-02-28", "--home", str(landing.root)]
     bill_once(landing.root, "2026-02", "2026-02-28")
-    command = f"""
-import sys
-from pipeline.cli import main
-try:
-    main({arguments})
-except SystemExit as ended:
-    print(ended.code, "dagster" in sys.modules)
-"""
-    again = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert (again.stdout, again.stderr) == ("0 False\n", NOTHING_MOVED)
     landing.use("acme", "2026-02-03", emails=5)
-    moved = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert moved.stdout == "0 False\n"
-    assert "ingesting deliveries of 2026-02-03" in moved.stderr
+    usage = landing.folder / "usage"
+    late = (usage / "2026-02-03").rename(landing.root.parent / "late")
+    command = f"""
+import os, sys
+from pipeline.cli import main
+for _ in range(2):
+    try:
+        main({arguments})
+    except SystemExit as ended:
+        print(ended.code, "dagster" in sys.modules)
+    if os.path.exists({str(late)!r}):
+        print("then", file=sys.stderr, flush=True)
+        os.rename({str(late)!r}, {str(usage / "2026-02-03")!r})
+"""
+    ended = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ended.stdout == "0 False\n0 False\n"
+    again, _, moved = ended.stderr.partition("then\n")
+    assert again == NOTHING_MOVED
+    assert "ingesting deliveries of 2026-02-03" in moved
 
 
 def test_a_killed_command_is_completed_also_where_nothing_moved(
@@ -116,7 +121,7 @@ def test_a_killed_command_is_completed_also_where_nothing_moved(
 
 
 def test_a_later_run_leaves_what_was_issued_and_adds_to_it(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     (first,) = show(landing.root, "documents")
     paper = (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes()
     ended = bill(landing.root, "2026-02", "2026-02-28")
@@ -141,7 +146,7 @@ def test_a_draft_computes_everything_and_issues_nothing(landing: Landing) -> Non
         ("2026-01-10", "99.00", None),
         ("2026-02-10", "102.00", None),
     ]
-    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
     assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
     assert show(landing.root, "drafts") == []
 
@@ -211,7 +216,7 @@ def test_a_draft_may_look_back_and_issued_documents_stay_in_sight(landing: Landi
     assert bill(landing.root, "2026-02", "2026-01-15", "--draft").status == 0
     assert show(landing.root, "documents") == before
     # back at the present, everything is as it was
-    assert bill(landing.root, "2026-02", "2026-02-20").status == 0
+    bill_by_steps(landing.root, "2026-02", "2026-02-20")
     assert show(landing.root, "documents") == before
     assert show(landing.root, "drafts") == []
 
@@ -233,11 +238,12 @@ def test_numbers_begin_anew_with_the_year_of_issue(tmp_path: Path) -> None:
 
 def test_numbers_have_no_gap_however_many_runs_issue_them(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
-    for day in range(5, 9):
+    days = sized(usual=range(5, 8), long=range(5, 9))
+    for day in days:
         landing.customer(f"customer-{day}", on=f"2026-01-{day:02d}")
-    for day in range(5, 9):
+    for day in days:
         bill_by_steps(landing.root, "2026-01", f"2026-01-{day:02d}")
-    assert [row[0] for row in issued(landing.root)] == [f"INV-2026-{n:06d}" for n in range(1, 5)]
+    assert [row[0] for row in issued(landing.root)] == [f"INV-2026-{n:06d}" for n in range(1, len(days) + 1)]
 
 
 def test_tax_of_the_customers_country_is_added_once_per_document(landing: Landing) -> None:

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.pipeline import outside
 from tests.pipeline.outside import bill, overage, show
 from tests.several_currencies import four_customers
 
 
-@pytest.mark.usefixtures("profiles")
-def test_four_currencies_in_one_home(tmp_path: Path) -> None:
+def test_four_currencies_in_one_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outside, "LEFT_OUT", ())
     home = four_customers(tmp_path)
     (home.folder / "exchange_rates.csv").write_text("on,currency,to,rate\n2026-01-01,EUR,USD,1.1\n")
     ended = bill(home.root, "2026-02", "2026-02-28")
@@ -34,6 +35,7 @@ def test_four_currencies_in_one_home(tmp_path: Path) -> None:
     assert [line["arithmetic"][-1] for line in json.loads(explained.output) if line["metric"]] == ["2 x 0.925 = 1.850"]
     verified = overage("verify", "--home", home.root)
     assert verified.status == 0, verified.messages
+    monkeypatch.undo()
     for account in ("kwd", "jpy"):
         home.use(account, "2026-01-25", emails=1000, delivered="2026-03-01")
     corrected = overage("correct", "2026-02", "--as-of", "2026-03-01", "--reason", "Late usage", "--home", home.root)

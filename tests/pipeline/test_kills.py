@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -14,15 +15,15 @@ from billing.month.recorded_inputs.usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
+from tests.pipeline import outside
 from tests.pipeline.killing import EVERY, KILLS, Killer
-from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, content_of, event, overage
+from tests.pipeline.outside import Landing, bill, blank_files, blank_page, content_of, event, overage
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized, spread
 
-pytestmark = pytest.mark.usefixtures("profiles")
-
 Command = tuple[str, ...]
 BILL = ("bill", "2026-03", "--as-of", "2026-03-15")
+JANUARY = ("bill", "2026-01", "--as-of", "2026-01-31")
 CORRECT = ("correct", "2026-02", "--as-of", "2026-03-16", "--reason", "The mail log came late.")
 
 
@@ -46,7 +47,7 @@ def first_bills(root: Path) -> Command:
 def late_delivery(root: Path) -> Command:
     """Usage of a cycle that was billed: a line on the next invoice."""
     landing = business(root)
-    assert bill_once(root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(root, "2026-02", "2026-02-15")
     deliver_late(landing)
     return BILL
 
@@ -61,7 +62,7 @@ def everything_moves(root: Path) -> Command:
     landing.customer("ends")
     landing.use("ends", emails=17_000, delivered="2026-01-21")
     landing.use("ends", "2026-02-01", bytes=60 * 10**9)
-    assert bill_once(root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(root, "2026-02", "2026-02-15")
     first = landing.folder / "usage" / "2026-01-20" / "usage.jsonl"
     first.write_text(first.read_text().replace("16000", "19500"))
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
@@ -97,7 +98,7 @@ def what_came_back(root: Path) -> Command:
 def roll_forward(root: Path) -> Command:
     """Months more at once, the first of them built again."""
     landing = business(root)
-    assert bill_once(root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(root, "2026-02", "2026-02-15")
     deliver_late(landing)
     landing.request("grows", "downgrade", "2026-02-25T10:00:00Z", package="starter")
     landing.use("grows", "2026-02-24", leads=-1_000)
@@ -109,7 +110,7 @@ def reviewed_drafts(root: Path) -> Command:
     """Drafts that were reviewed are issued as they are."""
     landing = business(root)
     catalogue = landing.folder / "catalogue.yaml"
-    assert bill_once(root, "2026-02", "2026-03-01").status == 0
+    bill_by_steps(root, "2026-02", "2026-03-01")
     catalogue.write_text(catalogue.read_text().replace("auto_issue: true", "auto_issue: false"))
     deliver_late(landing)
     ended = bill(root, "2026-03", "2026-03-15")
@@ -123,6 +124,9 @@ def corrections(root: Path) -> Command:
     return CORRECT
 
 
+# it is killed near the end, where these are written
+WITH_PROFILES = sized(usual={"correct"}, long=None)
+"""Stories that write profiles, balances, amounts to collect and the journal; None: all."""
 STORIES: dict[str, Callable[[Path], Command]] = {
     "bill": first_bills,
     # a usual run kills it while it changes a register on a server
@@ -144,11 +148,13 @@ def killer() -> Iterator[Killer]:
 
 @pytest.mark.parametrize("story", STORIES)
 def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(
-    tmp_path: Path, killer: Killer, story: str
+    tmp_path: Path, killer: Killer, story: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, kept = tmp_path / "home", tmp_path / "kept"
     arguments = (*STORIES[story](home), "--home", home)
-    done = killer.run(*arguments, kept=kept, every=EVERY)
+    if WITH_PROFILES is None or story in WITH_PROFILES:
+        monkeypatch.setattr(outside, "LEFT_OUT", ())
+    done = killer.run(*arguments, kept=kept, every=EVERY, left_out=outside.LEFT_OUT)
     assert done.status == 0
     wanted = facts(home)
     places = sorted(int(path.name) for path in kept.iterdir())
@@ -161,37 +167,60 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(
         assert facts(home) == wanted, f"killed just before write {place}: {done.writes[place]}"
 
 
-def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path, killer: Killer) -> None:
-    start, kept = tmp_path / "start", tmp_path / "kept"
+@dataclass(frozen=True)
+class Billed:
+    """A business billed for January, as it was before, and what was kept of its home before each write."""
+
+    start: Path
+    home: Path
+    kept: Path
+    writes: list[str]
+
+    @property
+    def places(self) -> list[int]:
+        """The writes before which the home was another than before the last one."""
+        return sorted(int(path.name) for path in self.kept.iterdir())
+
+
+@pytest.fixture(scope="module")
+def billed(killer: Killer, tmp_path_factory: pytest.TempPathFactory) -> Billed:
+    """January of the business, billed once."""
+    folder = tmp_path_factory.mktemp("billed")
+    start, home, kept = folder / "start", folder / "home", folder / "kept"
     business(start)
-    arguments = ("bill", "2026-01", "--as-of", "2026-01-31")
-    killed = shutil.copytree(start, tmp_path / "killed")
-    writes = killer.run(*arguments, "--home", start, kept=kept).writes
-    places = sorted(int(path.name) for path in kept.iterdir())
+    shutil.copytree(start, home)
+    done = killer.run(*JANUARY, "--home", home, kept=kept, left_out=outside.LEFT_OUT)
+    assert done.status == 0
+    return Billed(start, home, kept, done.writes)
+
+
+def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(
+    tmp_path: Path, killer: Killer, billed: Billed
+) -> None:
+    writes, places = billed.writes, billed.places
     # inside of a transaction, and while a file is put in place
     committing = next(each for each in places if writes[each] == "commit")
     for place in (committing, next(each for each in reversed(places) if "rename" in writes[each])):
-        home = shutil.copytree(killed, tmp_path / str(place))
-        assert killer.run(*arguments, "--home", home, kill_at=place).status is None
-        assert left(home) == left(kept / str(place))
+        home = shutil.copytree(billed.start, tmp_path / str(place))
+        killed = killer.run(*JANUARY, "--home", home, kill_at=place, left_out=outside.LEFT_OUT)
+        assert killed.status is None
+        assert left(home) == left(billed.kept / str(place))
 
 
 def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_to_the_end(
-    tmp_path: Path, killer: Killer
+    tmp_path: Path, billed: Billed
 ) -> None:
-    home, kept = tmp_path / "home", tmp_path / "kept"
-    business(home)
-    command = ("bill", "2026-01", "--as-of", "2026-01-31", "--home", home)
-    writes = killer.run(*command, kept=kept).writes
+    home, writes = shutil.copytree(billed.home, tmp_path / "home"), billed.writes
+    command = (*JANUARY, "--home", home)
     wanted = facts(home)
     resources = {"billing_home": {"config": {"folder": str(home), "as_of": "2026-01-31"}}}
     # a retry begins with the step that did not end: the drafts were made before
     inserted = next(place for place, what in enumerate(writes) if what.startswith("INSERT INTO lines"))
     first, last = writes.index("commit", inserted), writes.index("os.mkdir /reports")
-    places = [place for place in sorted(int(path.name) for path in kept.iterdir()) if first < place <= last]
+    places = [place for place in billed.places if first < place <= last]
     assert len(places) > 10
     for place in (places[each] for each in spread(len(places), 2 * KILLS)):
-        put_back(home, kept / str(place))
+        put_back(home, billed.kept / str(place))
         with (
             mock.patch("billing.month.pdf_files.render_files", blank_files),
             mock.patch("billing.reports.month_report_page.draw_page", blank_page),
@@ -220,18 +249,16 @@ def test_a_command_that_is_killed_while_it_changes_a_register_on_a_server_is_com
         """The business as it was before the command."""
         return shutil.copytree(start, tmp_path / name), postgresql.copy_of(start_register)
 
-    # in a process that ends: nobody may be connected to a database that is copied
-    first = ("bill", "2026-02", "--as-of", "2026-02-15", "--home", start)
-    assert killer.run(*first, register=start_register).status == 0
+    bill_by_steps(start, "2026-02", "2026-02-15", register=start_register).register.close()
     deliver_late(landing)
     home, register = again("undisturbed")
-    done = killer.run(*BILL, "--home", home, register=register)
+    done = killer.run(*BILL, "--home", home, register=register, left_out=outside.LEFT_OUT)
     assert done.status == 0
     wanted = facts(home, register)
     places = [place for place, what in enumerate(done.writes) if "/" not in what]
     for place in (places[each] for each in spread(len(places), KILLS)):
         home, register = again(f"killed-{place}")
-        killed = killer.run(*BILL, "--home", home, kill_at=place, register=register)
+        killed = killer.run(*BILL, "--home", home, kill_at=place, register=register, left_out=outside.LEFT_OUT)
         assert killed.status is None, done.writes[place]
         assert overage(*BILL, "--home", home, register=register).status == 0, done.writes[place]
         assert facts(home, register) == wanted, f"killed just before write {place}: {done.writes[place]}"
@@ -249,8 +276,8 @@ def test_a_home_whose_making_is_killed_is_made_by_the_next(tmp_path: Path, kille
     done = killer.run(*arguments(undisturbed))
     assert done.status == 0
     wanted = content_of(undisturbed)
-    step = max(1, len(done.writes) // (2 * KILLS)) if KILLS else 1
-    for place in range(len(done.writes) - 1, -1, -step):
+    last = len(done.writes) - 1
+    for place in (last, *spread(last, KILLS)) if KILLS else range(last + 1):
         home = tmp_path / str(place)
         assert killer.run(*arguments(home), kill_at=place).status is None
         is_there = (home / "landing").exists()

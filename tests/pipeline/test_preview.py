@@ -15,6 +15,7 @@ from billing.month.business import Business
 from billing.month.scratch_copy import scratch_copy
 from pipeline import runs
 from pipeline.definitions import defs
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import (
     Landing,
     Row,
@@ -145,10 +146,10 @@ def test_what_was_billed_from_the_pages_of_dagster_is_no_cause(tmp_path: Path, m
     landing.customer("late")
     landing.use("late", emails=16_000)
     config = {"resources": {"billing_home": {"config": {"folder": str(tmp_path), "as_of": "2026-02-15"}}}}
+    bill_by_steps(tmp_path, "2026-01", "2026-02-15")
     with dg.DagsterInstance.ephemeral() as instance:
-        for month in ("2026-01", "2026-02"):
-            job = defs.resolve_job_def("billing_month")
-            job.execute_in_process(run_config=config, partition_key=month, instance=instance)
+        job = defs.resolve_job_def("billing_month")
+        job.execute_in_process(run_config=config, partition_key="2026-02", instance=instance)
     landing.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
     row = one(changes(preview(tmp_path, "2026-02", "2026-02-21"), "late", "cycle"))
     assert row["causes"] == ["delivery 2026-02-20/usage.jsonl is new"]
@@ -298,7 +299,7 @@ def test_billing_then_does_what_was_previewed(business: Landing, tmp_path: Path)
 
 
 def test_a_draft_of_today_stands_beside_what_would_be_issued(business: Landing, tmp_path: Path) -> None:
-    bill(tmp_path, "2026-03", "2026-03-01")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-01")
     business.use("late", "2026-02-20", emails=16_000, delivered="2026-03-02")
     found = preview(tmp_path, "2026-03", "2026-03-05")
     row = one(changes(found, "late", "draft"))
@@ -319,7 +320,7 @@ def test_a_cause_stays_known_until_its_difference_is_settled(business: Landing, 
         business.use(account, "2026-01-25", emails=2_000, delivered="2026-02-20")
     correct = ("correct", "2026-02", "--as-of", "2026-02-21", "--reason", "late", "--home", tmp_path)
     assert overage(*correct, "--draft").status == 0
-    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    bill_by_steps(tmp_path, "2026-02", "2026-02-21")
     found = preview(tmp_path, "2026-02", "2026-02-21")
     assert [causes(found, account) for account in ("late", "other")] == [{EMAILS: late}] * 2
     # of one account only: the other goes on being compared with what it was billed from
@@ -327,7 +328,7 @@ def test_a_cause_stays_known_until_its_difference_is_settled(business: Landing, 
     found = preview(tmp_path, "2026-02", "2026-02-21")
     assert [causes(found, account) for account in ("late", "other")] == [{}, {EMAILS: late}]
     business.use("late", "2026-01-26", emails=2_000, delivered="2026-02-22")
-    assert bill(tmp_path, "2026-02", "2026-02-22").status == 0
+    bill_by_steps(tmp_path, "2026-02", "2026-02-22")
     found = preview(tmp_path, "2026-03", "2026-03-15")
     assert causes(found, "late") == {EMAILS: ["delivery 2026-02-22/usage.jsonl is new"]}
     assert causes(found, "other") == {EMAILS: late}
@@ -392,7 +393,7 @@ def test_the_level_that_is_carried_in_is_a_cause_of_later_cycles(business: Landi
 def test_a_fee_that_a_refund_pays_back_is_no_difference(business: Landing, tmp_path: Path) -> None:
     catalogue = business.folder / "catalogue.yaml"
     business.customer("leaves", on="2026-02-12")
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     request = business.request("leaves", "refund", "2026-02-16T10:00:00Z", reason="not needed")
     catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
     found = preview(tmp_path, "2026-02", "2026-02-17")
@@ -401,7 +402,7 @@ def test_a_fee_that_a_refund_pays_back_is_no_difference(business: Landing, tmp_p
     refund = one(changes(found, "leaves", "document"))
     assert (refund["item"], refund["new"]) == ("CN-2026-000001 credit note", "-99.00")
     assert refund["causes"] == [f"request {request} is new"]
-    bill(tmp_path, "2026-02", "2026-02-17")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-17")
     assert one(show(tmp_path, "documents", kind="credit_note"))["total"] == "-99.00"
     assert changes(preview(tmp_path, "2026-03", "2026-03-31"), "leaves", "document") == []
 

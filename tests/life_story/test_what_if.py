@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from billing.inputs.catalogue_file import load_catalogue
-from billing.model.calendar import first_day, months_between
+from billing.model.calendar import first_day, months_after, months_between
 from billing.month.business import Business
 from billing.month.true_ups import month_differences
 from billing.reports.what_if.comparison import Comparison
@@ -25,12 +25,12 @@ from tests.life_story.oracle import Oracle
 from tests.life_story.test_life_story import _live, _run
 from tests.sizes import sized
 
-SEEDS: Final = sized(usual=(11,), long=range(11, 17))
+SEEDS: Final = sized(usual=(12,), long=range(11, 17))
 LIVED_SEEDS: Final = sized(usual=(10,), long=range(1, 9))
 ACCOUNTS: Final = sized(usual=8, long=25)
 LIVED_MONTHS: Final = sized(usual=4, long=18)
-CANDIDATES: Final = sized(usual=3, long=20)
-MONTHS: Final = 12
+CANDIDATES: Final = sized(usual=2, long=20)
+MONTHS: Final = sized(usual=7, long=12)
 
 
 @pytest.mark.parametrize("seed", LIVED_SEEDS)
@@ -64,13 +64,13 @@ def test_another_catalogue_gives_what_the_oracle_bills_under_it(seed: int, tmp_p
     told = story(seed, ACCOUNTS, MONTHS, frozenset(FEATURES) - {"credits"})
     # Everything is billed at once: nothing was decided before something else was known.
     told.catalogue["policy"]["issue_after_days"] = 0
-    last = date(2024, 12, 31)
+    last = first_day(months_after("2024-01", MONTHS)) - timedelta(1)
     told.write(tmp_path / "landing", None, last)
     business = bill_by_steps(tmp_path, f"{last:%Y-%m}", f"{last}")
     rng = random.Random(seed)  # noqa: S311 # a story, not a secret
     before = _billed(told, told.catalogue, last)
     for number in range(CANDIDATES):
-        since = f"2024-{rng.choice([1, 2, 4, 7, 11]):02d}"
+        since = f"2024-{rng.choice([month for month in (1, 2, 4, 7, 11) if month < MONTHS]):02d}"
         candidate = _candidate(rng, told.catalogue)
         path = tmp_path / f"candidate-{number}.yaml"
         path.write_text(yaml.safe_dump(candidate, sort_keys=False))

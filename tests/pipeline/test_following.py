@@ -176,8 +176,22 @@ def test_ctrl_c_cancels_a_run_at_work_and_waits_for_its_end_but_the_second_one_d
         follow(instance, run.run_id, print)
     # what its head sees
     assert found(instance, run.run_id).status == dg.DagsterRunStatus.CANCELING
-    with cluster(lambda: instance.report_run_canceled(run)), keyboard(after=0), pytest.raises(KeyboardInterrupt):
-        follow(instance, run.run_id, print)
+    said: Said = []
+
+    def ended_after_ctrl_c() -> None:
+        while not said:
+            threading.Event().wait(0.01)
+        threading.Event().wait(0.2)
+        instance.report_run_canceled(run)
+
+    # asked once more, it could be asked after its end, which would be none then
+    with (
+        mock.patch.object(instance, "report_run_canceling", side_effect=AssertionError),
+        cluster(ended_after_ctrl_c),
+        keyboard(after=0),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        follow(instance, run.run_id, said.append)
     assert found(instance, run.run_id).status == dg.DagsterRunStatus.CANCELED
 
 

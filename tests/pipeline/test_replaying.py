@@ -152,17 +152,20 @@ def both_ways(tmp_path: Path, commands: Callable[[Landing, Callable[..., Ended]]
 
 def test_what_commands_did_is_in_the_records_as_if_dagster_had_executed_it(tmp_path: Path) -> None:
     def commands(landing: Landing, run: Callable[..., Ended]) -> list[Ended]:
-        ended = [run(*BILL)]
-        landing.use("bolt", "2026-01-25", emails=2_000, delivered="2026-02-20")
-        landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-16T10:00:00Z", "failed")
         # It bills ten times the last, and is told to the person.
-        landing.customer("surges", on="2026-02-20")
-        landing.use("surges", "2026-02-25", emails=400_000)
+        landing.customer("surges", on="2026-01-20")
+        landing.use("surges", "2026-01-25", emails=400_000)
+        ended = [run("bill", "2026-01", "--as-of", "2026-01-31")]
+        catalogue = landing.folder / "catalogue.yaml"
+        catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+        ended.append(run("correct", "2026-01", "--as-of", "2026-02-01", "--reason", "The price was wrong."))
+        assert "3 notes issued" in ended[-1].messages
+        landing.use("bolt", "2026-01-25", emails=2_000, delivered="2026-02-03")
+        landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-16T10:00:00Z", "failed")
         # What cannot be billed is parked.
         accounts = landing.folder / "accounts.csv"
-        ended.append(run("correct", "2026-02", "--as-of", "2026-02-21", "--reason", "The log came late."))
         accounts.write_text("".join(row for row in accounts.read_text().splitlines(True) if not row.startswith("bolt")))
-        ended.append(run("bill", "2026-03", "--as-of", "2026-03-25", "--accept-missing-accounts"))
+        ended.append(run("bill", "2026-02", "--as-of", "2026-02-25", "--accept-missing-accounts"))
         assert any("warning: " in each.messages for each in ended)
         assert "account bolt is parked" in ended[-1].messages
         return ended

@@ -37,7 +37,7 @@ def named(ended: Ended, month: str) -> str:
     return str(found)
 
 
-def issue(home: Path, month: str, reviewed: str, **how: bool) -> Ended:
+def issue(home: Path, month: str, reviewed: str, **how: Any) -> Ended:
     return overage("issue", month, "--reviewed", reviewed, "--home", home, **how)
 
 

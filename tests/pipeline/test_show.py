@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,7 @@ from billing.model.tables import TABLES
 from billing.model.text import counted
 from billing.reports.show import TECHNICAL
 from tests.by_steps import bill_by_steps
-from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
+from tests.pipeline.outside import GB, Ended, Landing, Row, bill, content_of, event, one, overage, show
 
 # what is promised to those who read the tables; there may be more columns
 PROMISED = {
@@ -65,9 +66,22 @@ def refusal(ended: Ended) -> str:
     return ended.messages
 
 
+@cache
+def printed(home: Path, table: str, style: str) -> Ended:
+    """What `show` prints of the home that no test of it changes."""
+    return overage("show", table, "--format", style, "--home", home)
+
+
+def shown(home: Path, table: str) -> list[Row]:
+    ended = printed(home, table, "json")
+    assert (ended.status, ended.messages) == (0, "")
+    rows: list[Row] = json.loads(ended.output)
+    return rows
+
+
 @pytest.mark.parametrize("table", PROMISED)
 def test_every_promised_table_has_its_promised_columns_and_shows_a_row(home: Path, table: str) -> None:
-    rows = show(home, table)
+    rows = shown(home, table)
     assert rows, "a table nobody has seen a row of is not tested"
     assert [name for name in PROMISED[table].split() if name not in rows[0]] == []
 
@@ -84,26 +98,25 @@ def test_the_lake_holds_the_same_columns_in_parquet(home: Path, table: str) -> N
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_every_table_prints_in_every_format(home: Path, table: str) -> None:
-    rows = show(home, table)
-    printed = overage("show", table, "--format", "csv", "--home", home)
-    assert printed.status == 0
-    header, *cells = csv.reader(io.StringIO(printed.output))
+    rows = shown(home, table)
+    comma_separated = printed(home, table, "csv")
+    assert comma_separated.status == 0
+    header, *cells = csv.reader(io.StringIO(comma_separated.output))
     assert len(cells) == len(rows)
     assert header == list(TABLES[table].column_names)
     for row, cell in zip(rows, cells, strict=True):
         assert len(cell) == len(row)
-    people = overage("show", table, "--format", "table", "--home", home)
+    people = printed(home, table, "table")
     assert (people.status, people.messages.strip()) == (0, counted(len(rows), "row"))
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_a_table_for_people_breaks_no_word(home: Path, table: str) -> None:
-    printed = set(overage("show", table, "--home", home).output.split())
-    cells = overage("show", table, "--format", "csv", "--home", home)
-    header, *found = csv.reader(io.StringIO(cells.output))
+    words = set(printed(home, table, "table").output.split())
+    header, *found = csv.reader(io.StringIO(printed(home, table, "csv").output))
     lists = {name for name, dtype in TABLES[table].schema.items() if dtype.is_nested()}
     shown = [place for place, name in enumerate(header) if name not in TECHNICAL | lists]
-    assert {word for row in found for place in shown for word in row[place].split()} <= printed
+    assert {word for row in found for place in shown for word in row[place].split()} <= words
 
 
 def test_values_are_written_so_that_nothing_is_lost(home: Path) -> None:
@@ -128,7 +141,7 @@ def test_no_number_is_a_binary_float_in_any_table(home: Path) -> None:
             for item in value.values():
                 yield from floats(item)
 
-    assert [(table, found) for table in TABLES for found in floats(show(home, table))] == []
+    assert [(table, found) for table in TABLES for found in floats(shown(home, table))] == []
 
 
 def test_a_month_and_an_account_narrow_a_table_down(home: Path) -> None:

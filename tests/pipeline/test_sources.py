@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from tests.pipeline.outside import Landing, bill, one, overage, show
+from tests.sizes import sized
 
 SOURCE = """
 sources:
@@ -49,12 +50,11 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     assert re.search(r"edge</td>(?:<td[^>]*>[^<]*</td>){7}<td>2026-01-12 10:00:01</td>", report)
     assert "Set aside by source" in report
 
-    for sources, cause in (
-        # Of several sources that match a file the first reads it.
-        (spare + entry, "catalogue order of sources has changed: spare, edge"),
-        (entry.replace("edge/**", "none/**") + spare, "catalogue source edge has changed"),
-        (entry.replace("null_is: 0}", "null_is: 0, times: 2}") + spare, "catalogue source edge has changed"),
-    ):
+    # Of several sources that match a file the first reads it.
+    order = (spare + entry, "catalogue order of sources has changed: spare, edge")
+    files = (entry.replace("edge/**", "none/**") + spare, "catalogue source edge has changed")
+    twice = (entry.replace("null_is: 0}", "null_is: 0, times: 2}") + spare, "catalogue source edge has changed")
+    for sources, cause in sized([order, twice], [order, files, twice]):
         catalogue.write_text(begins + sources)
         shown = json.loads(
             overage("preview", "2026-03", "--as-of", "2026-03-15", "--format", "json", "--home", tmp_path).output

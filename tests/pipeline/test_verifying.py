@@ -121,7 +121,7 @@ def test_what_no_page_says_but_the_next_bill_depends_on_is_verified(issued: Path
     ]
 
 
-def test_tables_of_the_open_month_are_computed_again_as_of_the_last_run(issued: Path) -> None:
+def test_a_table_of_the_open_month_is_computed_again_as_of_the_last_run(issued: Path) -> None:
     paths = [issued / "lake" / table / "billing_month=2026-03" / f"{table}.parquet" for table in OF_THE_MONTH]
     for path in paths:
         rows = pl.read_parquet(path, hive_partitioning=False)

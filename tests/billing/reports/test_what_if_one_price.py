@@ -13,8 +13,6 @@ from billing.inputs.catalogue_variation import Variation, grid
 from billing.model.catalogue import Catalogue
 from billing.month.business import Business
 from billing.reports.what_if import Comparison, Question, compare_catalogues
-from tests.by_steps import bill_by_steps
-from tests.sold_business import DAYS, sold_landing
 
 FEE = ("package_fee", "proration")
 # What follows the lines of a price: parts of them, and what is missing up to a minimum.
@@ -31,12 +29,9 @@ PRICES = {
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Comparison]:
-    landing = sold_landing(tmp_path_factory.mktemp("one-price"))
-    for month, day in DAYS:
-        bill_by_steps(landing.root, month, day)
-    business = Business.load(landing.root, date(2026, 3, 31), issues=False)
-    path = landing.folder / "catalogue.yaml"
+def found(sold: Business) -> dict[str, Comparison]:
+    business = Business.load(sold.home.root, date(2026, 3, 31), issues=False)
+    path = sold.home.landing / "catalogue.yaml"
     candidates = [("as it is", load_catalogue(path))]
     candidates += [(price, raised(path, price)) for price in PRICES]
     compared = compare_catalogues(business, candidates, Question("2026-01", "2026-03"))

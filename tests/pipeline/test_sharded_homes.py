@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -163,7 +164,7 @@ def live(home: Kept) -> None:
     assert home.run("bill", month, "--as-of", as_of).status == 0
 
 
-def live_through_months(home: Kept) -> tuple[str, str]:
+def live_through_months(home: Kept) -> tuple[str, date]:
     """What happens in `live` before the last run; returns the last month and its day."""
     for number in range(1, MONTHS + 1):
         month, as_of = billing_hint(number)

@@ -69,7 +69,7 @@ def test_tables_pages_and_documents_are_the_same_bytes_wherever_they_are_made(tm
 
 def drafted_and_issued(home: Path) -> list[dict[str, object]]:
     """Every file, and the register, of a made-up business after its drafts and after they were issued."""
-    write_sample(home, accounts=sized(30, 120), months=2, events_per_account_day=Decimal("0.2"))
+    write_sample(home, accounts=sized(60, 120), months=2, events_per_account_day=Decimal("0.2"))
     found: list[dict[str, object]] = []
     subscribed = [json.loads(line) for line in (home / "landing" / "requests.jsonl").read_text().splitlines()]
     with (home / "landing" / "requests.jsonl").open("a") as requests:

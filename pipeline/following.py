@@ -27,6 +27,11 @@ _SECONDS_UNTIL_TOLD: Final = 60
 _REPOSITORY: Final = "__repository__"
 _MODULE: Final = "pipeline.definitions"
 _WAITING: Final = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.QUEUED)
+_ENDS: Final = {
+    dg.DagsterEventType.RUN_SUCCESS,
+    dg.DagsterEventType.RUN_FAILURE,
+    dg.DagsterEventType.RUN_CANCELED,
+}
 
 
 @dataclass
@@ -159,6 +164,11 @@ def _canceled_by_keyboard(instance: dg.DagsterInstance, run_id: str, say: Say) -
             instance.report_run_canceling(run)
             if run.status in _WAITING:
                 instance.report_run_canceled(run)
-        while not _run(instance, run_id).is_finished:
+        while not _has_ended(instance, run_id):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         raise
+
+
+def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether the end of a run is recorded; the request to cancel it may have been recorded later, as its status."""
+    return _run(instance, run_id).is_finished or bool(instance.all_logs(run_id, of_type=_ENDS))

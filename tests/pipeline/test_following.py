@@ -195,6 +195,24 @@ def test_ctrl_c_cancels_a_run_at_work_and_waits_for_its_end_but_the_second_one_d
     assert found(instance, run.run_id).status == dg.DagsterRunStatus.CANCELED
 
 
+def test_a_run_that_ends_while_it_is_asked_to_is_not_waited_for(
+    instance: dg.DagsterInstance, run: dg.DagsterRun
+) -> None:
+    finish(instance, run, dg.DagsterEventType.RUN_START)
+    ask = instance.report_run_canceling
+
+    def ended_before(asked: dg.DagsterRun) -> object:
+        finish(instance, run, dg.DagsterEventType.RUN_SUCCESS)
+        return ask(asked)
+
+    with (
+        mock.patch.object(instance, "report_run_canceling", ended_before),
+        keyboard(after=2),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        follow(instance, run.run_id, print)
+
+
 def test_the_head_of_a_run_that_is_canceled_anywhere_is_interrupted(
     instance: dg.DagsterInstance, run: dg.DagsterRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,8 @@ def test_months_are_billed_from_the_page_in_order_and_one_after_the_other(
     check_of_the_report(page, desk, "Passed")
 
 
+# in a usual run `tests/assets/test_months.py` rolls forward, without a browser
+@pytest.mark.skipif(not sized(usual=False, long=True), reason="minutes in a browser: pytest --long")
 def test_an_older_month_is_run_again_and_later_ones_are_red_until_they_are_rolled_forward(
     page: Page, desk: str, landing: Landing
 ) -> None:

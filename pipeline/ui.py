@@ -64,19 +64,12 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     processes: list[subprocess.Popen[bytes]] = []
-
-    def start(command: list[str]) -> subprocess.Popen[bytes]:
-        # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
-        # The commands contain no data.
-        processes.append(subprocess.Popen(command, env=environment, process_group=0))  # noqa: S603
-        return processes[-1]
-
     with tempfile.TemporaryDirectory(prefix="overage-") as folder:
         code = CodeServer(home, Path(folder))
         try:
-            if code.wait(start(code.command)):
+            if code.wait(_start(code.command, environment, processes)):
                 for command in commands:
-                    start([*command, "--workspace", str(code.workspace)])
+                    _start([*command, "--workspace", str(code.workspace)], environment, processes)
                 say(f"http://{host}:{port} shows {name_of(home.root)}; stop it with Ctrl-C")
                 _watch(processes, code)
             say("webserver, daemon or code server ended unexpectedly: see its output above")
@@ -88,6 +81,15 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
             # What asks the code server goes before it.
             _stop(processes[1:])
             _stop(processes[:1])
+
+
+def _start(
+    command: list[str], environment: dict[str, str], processes: list[subprocess.Popen[bytes]]
+) -> subprocess.Popen[bytes]:
+    # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
+    # The commands contain no data.
+    processes.append(subprocess.Popen(command, env=environment, process_group=0))  # noqa: S603
+    return processes[-1]
 
 
 def _watch(processes: list[subprocess.Popen[bytes]], code: CodeServer) -> None:

@@ -47,7 +47,7 @@ def _in_turns(first: Mapping[str, Any], second: Mapping[str, Any], pairs: int) -
     drawn = count(1)
 
     def seconds(content: Mapping[str, Any]) -> float:
-        # Another number each time: another text of the QR code, as every invoice has.
+        # Use a new number each time: every invoice has its own QR code.
         content = {**content, "number": f"EX-2026-{next(drawn):06d}"}
         started = time.process_time()
         render_pdf(content)

@@ -54,10 +54,14 @@ class CodeServer:
 
     def keep_up(self) -> None:
         """Load the definitions again when the calendars of the home have changed, or what holds them is lost."""
-        calendar = self._read_calendar()
-        if calendar != self._calendar or not self._asked("ping", "alive"):
+        try:
+            calendar = self._read_calendar()
+        except OSError:
+            # An input is being replaced: look again later.
+            return
+        changed = calendar != self._calendar or not self._asked("ping", "alive")
+        if changed and self._asked("reload_code", timeout=_SECONDS_OF_RELOADING):
             self._calendar = calendar
-            self._asked("reload_code", timeout=_SECONDS_OF_RELOADING)
 
     def _read_calendar(self) -> tuple[object, ...]:
         """What the partitions of the definitions are made of."""

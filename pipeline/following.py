@@ -158,7 +158,7 @@ def _canceled_by_keyboard(instance: dg.DagsterInstance, run_id: str, say: Say) -
     except KeyboardInterrupt:
         say(f"run {run_id} is canceled: waiting for the steps at work to end (Ctrl-C again: do not wait)")
         run = _run(instance, run_id)
-        # Of a run that is being canceled already, the end may be recorded meanwhile: do not ask again over it.
+        # Cancel once: a second request could be recorded after the run's end.
         if not run.is_finished and run.status != dg.DagsterRunStatus.CANCELING:
             # Its head sees that in the records: it may be on another machine.
             instance.report_run_canceling(run)

@@ -78,7 +78,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
             say("stopping")
             return 0
         finally:
-            # What asks the code server goes before it.
+            # Stop the code server last: the others call it.
             _stop(processes[1:])
             _stop(processes[:1])
 

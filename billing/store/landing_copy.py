@@ -56,7 +56,7 @@ class RemoteFile:
         path = self.cache / self.name
         if not path.exists():
             try:
-                # One client for all files: each loads its certificates, and connects anew.
+                # Share one client: a new one loads certificates and connects again.
                 copy = working_copy(self.cache.parent.parent)
                 store = ObjectStore(self.url) if copy is None else copy.store
                 store.fetch(self.key, path, mark=self.mark)

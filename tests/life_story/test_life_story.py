@@ -33,7 +33,7 @@ from tests.life_story.oracle import Oracle
 from tests.life_story.oracle_facts import Answer, Document
 from tests.sizes import sized
 
-# Usual stories are short ones in which much happens; more accounts cost less time than more months do.
+# Prefer accounts over months: they cost less time.
 SEEDS: Final = sized(usual=range(5, 6), long=range(1, 13))
 ACCOUNTS: Final = sized(usual=30, long=40)
 MONTHS: Final = sized(usual=14, long=24)
@@ -55,7 +55,7 @@ def test_a_business_is_billed_all_its_life_as_the_rules_say(seed: int, tmp_path:
 @pytest.mark.parametrize("seed", SOLD_SEEDS)
 def test_a_business_that_sells_more_than_packages_is_billed_as_the_rules_say(seed: int, tmp_path: Path) -> None:
     told = story(seed, SOLD_ACCOUNTS, SOLD_MONTHS, SOLD_FEATURES)
-    # What is charged before billing starts is never billed; the oracle does not know when that is.
+    # Leave out charges before `billing_start`: they are never billed, and the oracle does not know it.
     told.charges = [(written, each) for written, each in told.charges if each["on"] >= "2024-01-01"]
     told.days = sized(usual=_seldom_twice_a_month(told.days), long=told.days)
     last = told.days[-1]

@@ -184,7 +184,7 @@ def test_ctrl_c_cancels_a_run_at_work_and_waits_for_its_end_but_the_second_one_d
         threading.Event().wait(0.2)
         instance.report_run_canceled(run)
 
-    # asked once more, it could be asked after its end, which would be none then
+    # a second request could overwrite the recorded end
     with (
         mock.patch.object(instance, "report_run_canceling", side_effect=AssertionError),
         cluster(ended_after_ctrl_c),

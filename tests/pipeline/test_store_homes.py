@@ -35,7 +35,7 @@ from tests.postgresql import Server, register_rows
 from tests.sizes import LONG, sized
 
 _OF_THE_MACHINE = ("lake/ingest_state.json", "lake/command_at_work")
-# the runs that are compared, and killed in their middle: of one month, in a long run of two
+# months of the runs that are compared and killed
 LAST, AS_OF = sized(usual=("2026-01", "2026-01-31"), long=("2026-02", "2026-02-10"))
 
 

@@ -214,7 +214,7 @@ CYCLES_OF_A_YEAR = sized(usual=4, long=12)
 def test_a_yearly_fee_counts_a_twelfth_a_cycle_and_the_last_the_rest(year: Business) -> None:
     # 1,000.00 in twelve: eleven of 83.33 and one of 83.37
     found = [amount for _, amount in minimums(year, "fees")]
-    # What another system billed has no rest: it counts a twelfth in each cycle.
+    # A fee that another system billed counts a rounded twelfth in each cycle.
     assert found == sized(usual=["116.67"] * CYCLES_OF_A_YEAR, long=["116.67"] * 11 + ["116.63"])
 
 

@@ -61,7 +61,7 @@ from tests.sold_business import sold_landing
 
 MONTHS = sized(2, 5)
 ACCOUNTS = sized(24, 100)
-# homes in shards of 4 and 7 are billed by commands too, in `tests/pipeline`
+# `tests/pipeline/test_sharded_homes.py` bills 4 and 7 shards by commands
 COUNTS = sized([[3, 4]], [[4] * 5, [7] * 5, [4, 7, 1, 7, 1024]])
 
 

@@ -6,6 +6,7 @@ from billing.documents.field_texts import day, decimals_of, metric_text, plain
 from billing.documents.titles import metric_title, package_title
 from billing.model.catalogue import Catalogue
 from billing.model.codes import PACKAGE_CHANGES, DecisionFlag, DecisionKind, Outcome
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.own_documents import is_own_document, upgrade_id
 
 
@@ -18,6 +19,7 @@ def with_upgrades_at_once(decisions: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([decisions, upgrades.with_columns(subscription_id=upgrade_id())])
 
 
+@skip_if_empty("documents")
 def change_list(
     documents: pl.DataFrame, packages: pl.DataFrame, decisions: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
@@ -55,6 +57,12 @@ def change_list(
         ],
         how="diagonal",
     ).join(documents.select(*dates, "language"), on=dates, maintain_order="left")
+    return _with_evidence(changed, catalogue)
+
+
+@skip_if_empty("changed")
+def _with_evidence(changed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    dates = ["subscription_id", "billing_date"]
     before = pl.col("closing_package").fill_null(pl.col("opening_package"))
     evidence = (
         changed.select(*dates, "language", "evidence")

@@ -16,6 +16,7 @@ from billing.documents.left_out import not_said
 from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import package_title, with_own_language
 from billing.model.catalogue import Catalogue
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import minor_units
 from billing.model.seller import Identifier
 from billing.model.tables import CYCLES
@@ -29,6 +30,7 @@ _PDF: Final = "pdf"
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
 
 
+@skip_if_empty("documents")
 def contents(
     documents: pl.DataFrame,
     *,

@@ -11,6 +11,7 @@ from billing.documents.titles import metric_title, offer_title, package_title, t
 from billing.model.catalogue import Catalogue
 from billing.model.codes import UNTAXED, DocumentKind, LineKind, TaxCategory
 from billing.model.columns import MONEY, RATE
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import PART_OF_A_FEE
 from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import refunded_kind
@@ -53,6 +54,7 @@ and the tariff's minimum and maximum.
 """
 
 
+@skip_if_empty("lines")
 def line_list(
     lines: pl.DataFrame,
     rated: pl.DataFrame | None,
@@ -274,6 +276,7 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
     )
 
 
+@skip_if_empty("taxes")
 def tax_list(
     taxes: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
@@ -293,6 +296,8 @@ def tax_list(
     return grouped(taxes, KEYS, "taxes", entry)
 
 
+@skip_if_empty("documents")
+@skip_if_empty("issued_documents")
 def comparison(
     documents: pl.DataFrame,
     lines: pl.DataFrame,
@@ -359,6 +364,7 @@ _METRIC: Final = "metric"
 _LAST: Final = ("earlier_cycles", "tax")
 
 
+@skip_if_empty("found")
 def _movements(
     found: pl.DataFrame, lines: pl.DataFrame, issued_lines: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:

@@ -14,6 +14,8 @@ from billing.documents.titles import with_language
 from billing.model.catalogue import Catalogue
 from billing.model.codes import DocumentKind, LineKind, NoteReason
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
+from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS
 from billing.rules.due_items import is_refunded, refund_item
 from billing.rules.own_documents import is_own_document, shown_subscription_id
 from billing.rules.prepaid_credits import CreditsInOrder
@@ -77,6 +79,7 @@ def refund_notes(
     )
 
 
+@skip_if_empty("documents")
 def _refunded_documents(
     refunds: pl.DataFrame, subscriptions: pl.DataFrame, documents: pl.DataFrame, lines: pl.DataFrame
 ) -> pl.DataFrame:
@@ -100,6 +103,7 @@ def _refunded_documents(
     )
 
 
+@skip_if_empty("first")
 def _paid_back(first: pl.DataFrame, documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
     """What refunds pay back of the documents `first`, as lines of their notes."""
     # Refund corrected fees at their corrected amounts.
@@ -229,6 +233,8 @@ def _notes(
     as_of: date,
 ) -> Drafts:
     """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
+    if corrected.is_empty():
+        return Drafts(DRAFTS.empty(), DRAFT_LINES.empty(), DRAFT_TAXES.empty())
     lines = with_lowered_lines(lines.with_columns(gives_back=pl.lit(None, pl.String)))
     notes = corrected.join(
         lines.group_by("number").agg(_net=pl.col("amount").sum()), on="number", maintain_order="left"

@@ -21,6 +21,7 @@ from billing.model.calendar import first_day, month_number
 from billing.model.catalogue import Catalogue
 from billing.model.codes import SCHEDULED, DocumentKind, LineKind
 from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.hashes import hash_contents
 from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
 from billing.rules.add_ons import HeldAddOns
@@ -363,6 +364,7 @@ def drafts_of(
     )
 
 
+@skip_if_empty("differences")
 def _prior_lines(
     month: str,
     subscriptions: pl.DataFrame,

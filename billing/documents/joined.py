@@ -2,7 +2,10 @@
 
 import polars as pl
 
+from billing.model.empty_frames import skip_if_empty
 
+
+@skip_if_empty("rows", by=("on",))
 def joined(rows: pl.DataFrame, others: pl.DataFrame, on: list[str]) -> pl.DataFrame:
     """`rows` with the columns that only `others` has, null where it has no row of the key.
 

@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import polars as pl
 
 from billing.model.catalogue import Catalogue
+from billing.model.empty_frames import skip_if_empty
 
 ENGLISH: Final = "en"
 _USUAL_LOCALE: Final = "en_US"
@@ -48,6 +49,7 @@ def document_locale_name(catalogue: Catalogue) -> pl.Expr:
     return pl.when(is_spoken | territory.is_null()).then(pl.coalesce("locale", derived)).otherwise(derived)
 
 
+@skip_if_empty("frame")
 def with_own_language(frame: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """`frame` (language, locale and country of accounts) with the language and locale of their documents instead."""
     said = ["language", "locale", "country"]

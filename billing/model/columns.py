@@ -80,10 +80,13 @@ class Table:
         polars.exceptions.InvalidOperationError
             When a value does not fit the column's type.
         """
-        return self.fit(frame).sort(self.key)
+        fitting = self.fit(frame)
+        return fitting if fitting.is_empty() else fitting.sort(self.key)
 
     def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
         """As `conform`, for a frame that is already sorted."""
+        if frame.is_empty() and self.schema.keys() <= set(frame.columns):
+            return self.empty()
         return frame.select(self._casts)
 
 

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import polars as pl
 
+from billing.model.empty_frames import skip_if_empty
+
 
 def region_key(country: str, region: str) -> str:
     """Canonical key of a region: `qc`, `CA-QC`, `Quebec` and `Québec` of CA are `QC`.
@@ -18,6 +20,7 @@ def region_key(country: str, region: str) -> str:
     return known.get(letters.removeprefix(f"{country.lower()} "), known.get(letters, letters))
 
 
+@skip_if_empty("frame", by=("name",))
 def with_region_keys(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     """Add the column `name` to `frame` (country, region): `region_key`, null without a region."""
     pairs = frame.select("country", "region").unique().drop_nulls()

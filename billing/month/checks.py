@@ -12,6 +12,7 @@ from billing.documents.drafts import open_to_documents
 from billing.model.calendar import month_of, months_between
 from billing.model.codes import PACKAGE_CHANGES, DocumentKind, LineKind, Outcome
 from billing.model.columns import Table
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES
 from billing.month.business import Business
 from billing.store.monthly import read_month
@@ -142,6 +143,7 @@ def surges(business: Business, month: str | None = None) -> pl.DataFrame:
     return SURGES.conform(found if month is None else found.filter(pl.col("billing_month") == month))
 
 
+@skip_if_empty("documents", by=("keys",))
 def not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """Documents or drafts of which lines are not net, taxes not tax, or net + tax not total; `keys` identify them."""
     nothing = pl.lit(Decimal(0))

@@ -4,6 +4,7 @@ import polars as pl
 
 from billing.model.calendar import month_of, months_after
 from billing.model.codes import ADD_ON_CHANGES, DecisionKind, Outcome
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import ADD_ONS, DECISIONS, PACKAGES
 from billing.month.business import Business
 from billing.month.computed import file_stamp
@@ -146,6 +147,7 @@ def _upgrades_at_once(
     )
 
 
+@skip_if_empty("asked")
 def _tested(asked: pl.DataFrame) -> pl.DataFrame:
     """subscription_id: where a coupon for some packages only is redeemed; `asked` is as `asked_coupons`."""
     tested = asked.filter((pl.col("kind") == DecisionKind.REDEEM) & pl.col("packages").is_not_null())

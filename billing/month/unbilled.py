@@ -7,6 +7,7 @@ import polars as pl
 from billing.ingest import scan_events
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.codes import UnbilledReason
+from billing.model.empty_frames import skip_if_empty
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import UNBILLED
 from billing.month.business import Business
@@ -144,6 +145,7 @@ def _unbilled(business: Business, month: str) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("outside")
 def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame:
     """Add the reason to events that are not billed."""
     zone = business.catalogue.time_zone

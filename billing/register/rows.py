@@ -10,6 +10,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.hashes import hash_contents
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
@@ -77,12 +78,14 @@ def numbered_lines(lines: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     return lines.join(documents, on=documents.columns[:-1], maintain_order="left").sort("number", "line")
 
 
+@skip_if_empty("taxes")
 def numbered_taxes(taxes: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
     """As `numbered_lines`, of taxes: with their position on the document."""
     numbered = taxes.join(documents, on=documents.columns[:-1], maintain_order="left")
     return numbered.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
 
 
+@skip_if_empty("taxes")
 def tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:
     return taxes.with_columns(*_to_integers("taxable", "amount"), pl.col("rate").cast(pl.String)).select(
         [column.name for column in stored.taxes.columns]

@@ -18,6 +18,7 @@ from billing.model.codes import (
     PostingKind,
 )
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.receivables import ON_ACCOUNT, shown_number
 
 DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
@@ -72,6 +73,7 @@ def _all_allocated(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFr
     return _allocated(_claims(keyed, paid, ["group"]), _sources(keyed, paid, ["group"]))
 
 
+@skip_if_empty("documents")
 def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
     """`documents` with open (MONEY: what is still owed, 0 on credit notes) and status.
 
@@ -116,6 +118,7 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
     return known.with_columns(status=status).select(*documents.columns, "open", "status")
 
 
+@skip_if_empty("payments")
 def paid_amounts(payments: pl.DataFrame) -> pl.DataFrame:
     """What was paid on each document.
 
@@ -182,6 +185,7 @@ def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl
     )
 
 
+@skip_if_empty("payments", by=("keys",))
 def _paid_by_document(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """keys, document, returned, paid: sums by document."""
     amount, status = pl.col("amount"), pl.col("status")
@@ -191,6 +195,7 @@ def _paid_by_document(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("documents", by=("keys",))
 def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
     """What is owed, by document: group keys, account_id, number, issued_on, claim (MONEY).
 
@@ -207,6 +212,7 @@ def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | N
     )
 
 
+@skip_if_empty("documents", "payments", by=("keys",))
 def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
     """Payments and credits: keys, account_id, source, source_kind, on, own (the document it names), amount (MONEY)."""
     keys = keys or []
@@ -234,6 +240,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
     return pl.concat([credits, paid])
 
 
+@skip_if_empty("kept")
 def _less_returned_on_account(kept: pl.DataFrame, payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """The payments less what was returned on account beyond what was paid so, account by account."""
     by_account = [*keys, "account_id", *(["currency"] if "currency" in payments.columns else [])]
@@ -243,6 +250,7 @@ def _less_returned_on_account(kept: pl.DataFrame, payments: pl.DataFrame, keys: 
     return kept if beyond.is_empty() else _less_returned(kept, beyond, by_account)
 
 
+@skip_if_empty("paid")
 def _less_returned(paid: pl.DataFrame, returned: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """Payments less what was returned, by some columns: refunds and disputes reduce the latest payments first."""
     amount = pl.col("amount")
@@ -291,6 +299,8 @@ def _allocated(claims: pl.DataFrame, sources: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([first, rest]).group_by(keys).agg(pl.col("amount").sum().cast(MONEY))
 
 
+@skip_if_empty("claims")
+@skip_if_empty("sources")
 def _matched(claims: pl.DataFrame, sources: pl.DataFrame, by: str) -> pl.DataFrame:
     """Allocate the sources of a group to its claims, both in order (first in, first out).
 

@@ -9,6 +9,7 @@ import polars as pl
 from billing.model.account_tables import BALANCES, COLLECTIONS
 from billing.model.codes import ATTEMPTS, RETURNED, Age, BalanceStatus, DocumentKind, PaymentStatus, PostingKind
 from billing.model.columns import INSTANT, MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
 from billing.rules.prepaid_credits import is_prepayment
 from billing.rules.receivables import is_of_a_document, shown_number
@@ -20,6 +21,7 @@ SUSPENSION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 
+@skip_if_empty("payments")
 def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
     """When access was suspended.
 

@@ -7,6 +7,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 from billing.model.codes import UPGRADES, FeeReason, LineKind, ParkedReason, SubscriptionStatus, Term
 from billing.model.columns import MONEY, PRICE, QUANTITY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import round_fraction
 from billing.model.tables import CHARGES, DUES
 from billing.rules.add_ons import HeldAddOns
@@ -77,9 +78,9 @@ def month_dues(
     )
     fees = [
         _package_fees(dated, terms, catalogue),
-        _late_yearly_fees(dated, terms, catalogue),
-        _yearly_upgrades(dated, terms, catalogue),
-        _hold_fees(dated, catalogue),
+        _late_yearly_fees(with_late_dates(dated), terms, catalogue),
+        _yearly_upgrades(dated.filter(_is_upgrade_within_a_year(catalogue)), terms, catalogue),
+        _hold_fees(dated.filter("hold_fee_due"), catalogue),
         _overages(dated, rated, catalogue),
     ]
     columns = [name for name in DUES.column_names if name != "billing_month"]
@@ -131,9 +132,10 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
     )
 
 
-def _late_yearly_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+@skip_if_empty("late")
+def _late_yearly_fees(late: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
     """A yearly fee that a suspension kept, on the day access comes back, at the version of that day (rule 16)."""
-    late = with_late_dates(dated).with_columns(package=pl.coalesce("opening_package", "closing_package"))
+    late = late.with_columns(package=pl.coalesce("opening_package", "closing_package"))
     priced = with_terms(late, terms, on="billing_date", or_first=True).join(
         terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
@@ -171,9 +173,8 @@ def with_late_dates(dated: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
-    """A higher package inside a yearly term: the difference of the fees for the whole cycles left (rule 18)."""
-    upgraded = dated.filter(
+def _is_upgrade_within_a_year(catalogue: Catalogue) -> pl.Expr:
+    return (
         (pl.col("term") == Term.YEARLY)
         & (pl.col("billing_index") % 12 != 0)
         & pl.col("change_reason").is_in(UPGRADES)
@@ -183,6 +184,11 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
         # A late fee on the same day is already the whole fee of the higher package.
         & pl.col("late_fee_on").ne_missing(pl.col("billing_date"))
     )
+
+
+@skip_if_empty("upgraded")
+def _yearly_upgrades(upgraded: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """A higher package inside a yearly term: the difference of the fees for the whole cycles left (rule 18)."""
     price = terms.packages.select("terms_key", "since", "package", "yearly")
     both = with_terms(upgraded.with_columns(package="opening_package"), terms, on="billing_date", or_first=True).join(
         price, on=["terms_key", "package", "since"], how="left", maintain_order="left"
@@ -220,11 +226,12 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
     )
 
 
-def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+@skip_if_empty("held")
+def _hold_fees(held: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """A held subscription keeps its billing dates where the policy has a hold fee (rule 13)."""
     fee = pl.lit(catalogue.policy.hold_fee).cast(PRICE).to_physical()
     return _line(
-        dated.filter("hold_fee_due").with_columns(
+        held.with_columns(
             # Held during its trial and ended before the second date: it has no cycle, so no closing package.
             package=pl.coalesce("opening_package", "closing_package", "first_package"),
             amount=round_fraction(fee, _PRICE_UNIT, catalogue.minor_units),
@@ -267,6 +274,7 @@ def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) ->
     )
 
 
+@skip_if_empty("frame")
 def _line(frame: pl.DataFrame, kind: LineKind, cycle_start: pl.Expr, description: pl.Expr) -> pl.DataFrame:
     nothing = pl.lit(None, QUANTITY)
     return frame.with_columns(

@@ -8,12 +8,14 @@ import polars as pl
 
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.due_items import IDENTITY, due_key, lowered_line
 
 _KEYS: Final = ["subscription_id", "billing_date", *IDENTITY]
 _NOTHING: Final = pl.lit(0).cast(MONEY)
 
 
+@skip_if_empty("differences")
 def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.DataFrame:
     """Split `differences` by the document that billed them: adds amount and gives_back.
 
@@ -43,6 +45,7 @@ def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.D
     return pl.concat([others, with_coupons]).sort("_place", maintain_order=True).drop("_place")
 
 
+@skip_if_empty("coupons")
 def _coupons_by_document(coupons: pl.DataFrame, others: pl.DataFrame, billed: pl.DataFrame) -> pl.DataFrame:
     date = ["subscription_id", "billing_date"]
     document = pl.coalesce("gives_back", "corrects", "number")
@@ -76,6 +79,7 @@ def _coupons_by_document(coupons: pl.DataFrame, others: pl.DataFrame, billed: pl
     return found.with_columns(gives_back=pl.when(pl.col("amount") > 0).then("took").otherwise(of_less))
 
 
+@skip_if_empty("numbered")
 def _by_document(numbered: pl.DataFrame, billed: pl.DataFrame) -> pl.DataFrame:
     """As `by_billing_document`, of `numbered` with `_place`, and without coupons."""
     whole = numbered.with_columns(amount=(pl.col("due") - pl.col("issued")).cast(MONEY))

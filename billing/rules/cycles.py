@@ -12,6 +12,7 @@ from billing.model.calendar import first_day, midnight, month_number, month_of, 
 from billing.model.catalogue import Catalogue
 from billing.model.codes import FeeReason, SubscriptionStatus, Term
 from billing.model.columns import INSTANT
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import CYCLES
 from billing.rules.billing_dates import Grid
 
@@ -85,6 +86,7 @@ def closing_spans(
     return _closing_spans(dated, access_spans(subscriptions, suspensions, catalogue))
 
 
+@skip_if_empty("subscriptions")
 def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """When each subscription gave access: SPAN_SCHEMA, sorted; an open end is null.
 
@@ -118,6 +120,8 @@ def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalog
 
 def _without(spans: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
     """Subtract blocked intervals from spans (they may overlap; a null end is open)."""
+    if blocked.is_empty():
+        return spans
     touched = (
         blocked.filter(pl.col("blocked_until").is_null() | (pl.col("blocked_from") < pl.col("blocked_until")))
         .join(spans, on="subscription_id")
@@ -183,6 +187,7 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
     )
 
 
+@skip_if_empty("spans")
 def _closing_spans(dated: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """The access within the cycles that close."""
     closing = (
@@ -201,6 +206,8 @@ def _closing_spans(dated: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("suspensions")
+@skip_if_empty("dated")
 def _suspended_at_billing_date(dated: pl.DataFrame, suspensions: pl.DataFrame) -> pl.DataFrame:
     """subscription_id and is_suspended, where the billing date falls into a suspension."""
     return (
@@ -214,6 +221,8 @@ def _suspended_at_billing_date(dated: pl.DataFrame, suspensions: pl.DataFrame) -
     )
 
 
+@skip_if_empty("suspensions")
+@skip_if_empty("dated")
 def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """subscription_id, late_fee_on, late_term_start, late_term_end: yearly fees that fall due as access comes back.
 
@@ -242,6 +251,7 @@ def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame
     )
 
 
+@skip_if_empty("dated")
 def _paused_at_billing_date(dated: pl.DataFrame) -> pl.DataFrame:
     """subscription_id and is_paused, where the billing date falls into a hold that was undone later."""
     return (

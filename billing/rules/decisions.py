@@ -7,6 +7,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 from billing.model.codes import DecisionFlag, DecisionKind, DecisionReason, Outcome
 from billing.model.columns import MEASUREMENT
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import DECISIONS
 
 _VOIDED: Final = " The smaller package that waited for the end of the term is void."
@@ -158,9 +159,19 @@ def month_decisions(
     offers = offer_answers.filter(is_given)
     answered = answers.filter(is_given).with_columns(decision_id="request_id")
     answered = answered.join(offers, on="decision_id", how="anti", maintain_order="left")
-    others = (
-        pl.concat([answered, offers, DECISIONS.empty().select("coupon", "add_on", "quantity")], how="diagonal")
-        .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
+    given = pl.concat([answered, offers, DECISIONS.empty().select("coupon", "add_on", "quantity")], how="diagonal")
+    others = _as_decisions(given, package_decisions, refunded, month)
+    decisions = pl.concat([DECISIONS.fit(package_decisions), DECISIONS.fit(others)])
+    return DECISIONS.conform(explained(decisions, catalogue))
+
+
+@skip_if_empty("answers")
+def _as_decisions(
+    answers: pl.DataFrame, package_decisions: pl.DataFrame, refunded: pl.DataFrame, month: str
+) -> pl.DataFrame:
+    """The answers that are no `package_decisions`, with the columns of DECISIONS."""
+    return (
+        answers.join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
         .join(refunded, on="subscription_id", how="left", maintain_order="left")
         .with_columns(is_refund=(pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED))
         .select(
@@ -188,10 +199,9 @@ def month_decisions(
             quantity="quantity",
         )
     )
-    decisions = pl.concat([DECISIONS.fit(package_decisions), DECISIONS.fit(others)])
-    return DECISIONS.conform(explained(decisions, catalogue))
 
 
+@skip_if_empty("decisions")
 def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """`decisions` with `explanation`: the reason in words (rule 17)."""
     titles = {package.name: package.title for package in catalogue.packages}

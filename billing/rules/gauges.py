@@ -8,11 +8,13 @@ import polars as pl
 from billing.model.calendar import midnight
 from billing.model.catalogue import Catalogue, Metric
 from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import scaled_to_decimal
 from billing.model.quantities import in_units, unit_billionths
 from billing.rules.measurement import EXTREME_QUANTITY, MEASURED, ZERO, account_key, measured_by
 
 
+@skip_if_empty("dates")
 def levels_at_close(
     dates: pl.DataFrame, levels: pl.DataFrame, events: pl.LazyFrame, accounts: pl.Series, catalogue: Catalogue
 ) -> pl.DataFrame:
@@ -48,6 +50,7 @@ def levels_at_close(
     )
 
 
+@skip_if_empty("spans")
 def measured_gauges(
     spans: pl.DataFrame,
     events: pl.LazyFrame,
@@ -107,6 +110,7 @@ def measured_gauges(
     )
 
 
+@skip_if_empty("carried_in")
 def _averages(carried_in: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
     """subscription_id, cycle_start, metric, average: levels over the seconds with access ÷ the seconds of the cycle.
 
@@ -256,6 +260,7 @@ def _at_instants(moved: pl.LazyFrame, metrics: Sequence[str], new_level: pl.Expr
     )
 
 
+@skip_if_empty("rows", by=("instant",))
 def level_before(rows: pl.DataFrame, path: pl.DataFrame, instant: str) -> pl.DataFrame:
     """`rows` (gauge, opening_level, `instant`) with `level`: what stood just before that instant, carried in.
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from billing.model.catalogue import Metric
 from billing.model.columns import BASE_QUANTITY
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.dimensions import SIGNATURE, RuleBook
 
 ZERO: Final = pl.lit(0).cast(BASE_QUANTITY)
@@ -28,6 +29,7 @@ MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 
+@skip_if_empty("spans")
 def measured_counters(
     spans: pl.DataFrame,
     events: Sequence[pl.LazyFrame],

@@ -10,6 +10,7 @@ import polars as pl
 
 from billing.model.calendar import month_of
 from billing.model.codes import DecisionKind, ParkedReason, RejectReason
+from billing.model.empty_frames import skip_if_empty
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 
@@ -57,6 +58,7 @@ def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.D
     ).sort("account_id")
 
 
+@skip_if_empty("rejects")
 def new_accounts_set_aside(known: pl.Series, rejects: pl.DataFrame) -> pl.DataFrame:
     """Accounts that asked for something, were never billed, and whose row in the accounts file is set aside.
 
@@ -78,6 +80,7 @@ def new_accounts_set_aside(known: pl.Series, rejects: pl.DataFrame) -> pl.DataFr
     )
 
 
+@skip_if_empty("rejects")
 def _rows_set_aside(rejects: pl.DataFrame) -> pl.DataFrame:
     """account_id, file, row, reason, detail: the last row of an account in the accounts file that is set aside."""
     return (
@@ -88,6 +91,7 @@ def _rows_set_aside(rejects: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("closed")
 def subscriptions_without_request(
     closed: pl.DataFrame,
     begun: pl.DataFrame,
@@ -156,6 +160,7 @@ def subscriptions_without_request(
     )
 
 
+@skip_if_empty("dates", by=("day",))
 def while_parked(dates: pl.DataFrame, gone_by: pl.DataFrame, day: str = "billing_date") -> pl.DataFrame:
     """The billing dates that passed while their account was parked: they are settled later (rule 28).
 
@@ -176,6 +181,7 @@ def while_parked(dates: pl.DataFrame, gone_by: pl.DataFrame, day: str = "billing
     )
 
 
+@skip_if_empty("dates", by=("day",))
 def that_waited(
     dates: pl.DataFrame, gone_by: pl.DataFrame, issued: pl.DataFrame, day: str = "billing_date"
 ) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
 
 OPENING_POSTINGS: Final = pl.Schema(
     {
@@ -28,6 +29,7 @@ _IDENTITY: Final = ["account_id", "currency", "reference"]
 _ZERO: Final = pl.lit(0).cast(MONEY)
 
 
+@skip_if_empty("rows", "used")
 def balances_in_force(rows: pl.DataFrame, used: pl.DataFrame, as_of: date) -> pl.DataFrame:
     """The opening balances as of a day: account_id, currency, reference, amount, on; sorted.
 
@@ -68,6 +70,7 @@ def versions_to_record(in_force: pl.DataFrame, used: pl.DataFrame, as_of: date) 
     ).select(pl.col(name).cast(dtype) for name, dtype in OPENING_POSTINGS.items())
 
 
+@skip_if_empty("versions")
 def posted_differences(versions: pl.DataFrame) -> pl.DataFrame:
     """account_id, currency, reference, posted_on, amount (by how much each version changes the balance); sorted."""
     ordered = versions.sort(*_IDENTITY, "version")
@@ -90,6 +93,7 @@ def changed_rows(rows: pl.DataFrame, used: pl.DataFrame) -> list[str]:
     return warnings
 
 
+@skip_if_empty("used")
 def _latest(used: pl.DataFrame) -> pl.DataFrame:
     """The latest version of every opening balance, sorted."""
     return used.sort(*_IDENTITY, "version").group_by(_IDENTITY, maintain_order=True).last()

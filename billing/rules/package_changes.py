@@ -14,6 +14,7 @@ from billing.model.codes import (
     Term,
 )
 from billing.model.columns import MEASUREMENT
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import ADD_ONS, PACKAGES
 from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
@@ -180,6 +181,8 @@ def _after_upgrades(state: pl.DataFrame, upgrades: pl.DataFrame) -> pl.DataFrame
     ).drop("upgraded")
 
 
+@skip_if_empty("cycles")
+@skip_if_empty("answers")
 def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """subscription_id and was_held: put on hold within the closing cycle, whether it was undone or not."""
     holds = answers.filter((pl.col("outcome") == Outcome.APPROVED) & (pl.col("kind") == DecisionKind.HOLD))
@@ -192,6 +195,7 @@ def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("cycles")
 def _state(
     cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame, held: pl.DataFrame
 ) -> pl.DataFrame:
@@ -217,6 +221,7 @@ def _state(
     )
 
 
+@skip_if_empty("dates")
 def _closed_packages(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
     """Closed billing dates with the packages that were decided there.
 
@@ -283,7 +288,16 @@ def _automatic_upgrades(
     outgrown = triggers.group_by("subscription_id", maintain_order=True).agg(
         is_over=(pl.col("base_quantity") > pl.col("allowance")).any(), evidence=_evidence()
     )
-    over = deciding.join(outgrown.filter("is_over"), on="subscription_id", maintain_order="left").join(
+    over = deciding.join(outgrown.filter("is_over"), on="subscription_id", maintain_order="left")
+    return _larger_packages(over, triggers, terms, held)
+
+
+@skip_if_empty("over")
+def _larger_packages(
+    over: pl.DataFrame, triggers: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
+) -> pl.DataFrame:
+    """As `_automatic_upgrades`, of the subscriptions that outgrew their package."""
+    over = over.join(
         _ranks(terms).rename({"package": "current", "rank": "current_rank"}), on="current", maintain_order="left"
     )
     candidates = _candidates(over, terms)
@@ -324,6 +338,7 @@ def _automatic_upgrades(
     )
 
 
+@skip_if_empty("deciding")
 def _trigger_usage(
     deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
 ) -> pl.DataFrame:
@@ -365,6 +380,8 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("asked")
+@skip_if_empty("deciding")
 def _requested_changes(
     deciding: pl.DataFrame,
     asked: pl.DataFrame,
@@ -418,6 +435,7 @@ def _requested_changes(
     return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 
+@skip_if_empty("downgrades")
 def _fit(
     downgrades: pl.DataFrame,
     usage: pl.DataFrame,

@@ -6,6 +6,7 @@ import polars as pl
 
 from billing.model.codes import GrantKind, LineKind, TaxCategory
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.own_documents import PREPAYMENT, prepayment_id
 
 USES: Final = pl.Schema(
@@ -96,6 +97,7 @@ class CreditsInOrder:
         self._uses = uses_left(uses)
         self._unpaid = unpaid.filter(pl.col("open") > 0).select(_UNPAID).sort("issued_on", "number")
 
+    @skip_if_empty("documents")
     def applied(self, documents: pl.DataFrame, given_back: pl.DataFrame) -> pl.DataFrame:
         """`documents` with credits_applied, due and credits (CREDITS_OF_A_DOCUMENT; null where there are none).
 
@@ -144,6 +146,7 @@ class CreditsInOrder:
             .drop("_place")
         )
 
+    @skip_if_empty("documents")
     def _paid(self, documents: pl.DataFrame) -> pl.DataFrame:
         day = pl.col("usable_on")
         usable = (pl.col("usable_from") <= day) & (pl.col("expires_on").is_null() | (day < pl.col("expires_on")))
@@ -158,6 +161,7 @@ class CreditsInOrder:
             .select(list(_USE))
         )
 
+    @skip_if_empty("notes")
     def _given_back(self, notes: pl.DataFrame, given_back: pl.DataFrame) -> pl.DataFrame:
         unpaid = self._unpaid.select("number", "open")
         credited = notes.join(given_back.unique(), on=_KEYS).join(unpaid, on="number", how="left")
@@ -199,6 +203,7 @@ class CreditsInOrder:
         self._uses = _less(self._uses, returned, ["number", "grant_id"], "amount")
 
 
+@skip_if_empty("uses")
 def uses_left(uses: pl.DataFrame) -> pl.DataFrame:
     """number, grant_id, position, account_id, issued_on, amount: what was used, less what was given back."""
     back = uses.filter(pl.col("gives_back").is_not_null())
@@ -219,6 +224,7 @@ def _taken(pairs: pl.DataFrame, *, of: str, whole: pl.Expr) -> pl.DataFrame:
     return taken.filter(pl.col("amount") > 0)
 
 
+@skip_if_empty("frame")
 def _less(frame: pl.DataFrame, moved: pl.DataFrame, keys: list[str], amount: str) -> pl.DataFrame:
     less = (pl.col(amount) - pl.col("_moved").fill_null(_ZERO)).cast(MONEY)
     return frame.join(moved, on=keys, how="left", maintain_order="left").with_columns(less.alias(amount)).drop("_moved")

@@ -15,6 +15,7 @@ import polars as pl
 import polars.selectors as cs
 
 from billing.model.columns import MONEY, PRICE, QUANTITY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import scaled_to_decimal
 from billing.model.quantities import INTEGER
 from billing.rules.terms import NARROW_MOST, NONE, TERMS_OF_A_METRIC, TermsFrames
@@ -110,6 +111,7 @@ class _Lookup(NamedTuple):
         )
 
 
+@skip_if_empty("piece")
 def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
     has_rules, has_events = "rule" in lookup.key, "event_price" in lookup.allowances.columns
     # What is not in the packages has no terms: only the rule is null where it has a meaning.

@@ -13,6 +13,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 from billing.model.codes import COUPON_REQUESTS, DecisionKind, DecisionReason, Outcome
 from billing.model.columns import INSTANT
+from billing.model.empty_frames import skip_if_empty
 from billing.rules.refusals import first_that_holds
 
 HOLDING_SCHEMA: Final = pl.Schema(
@@ -137,6 +138,7 @@ def joined_coupons(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(frames).sort("at", "asked_by").with_columns(place=pl.int_range(pl.len(), dtype=pl.UInt32))
 
 
+@skip_if_empty("asked")
 def redemption_positions(asked: pl.DataFrame) -> pl.DataFrame:
     """What counts of an account for the redemptions of all accounts: POSITION_SCHEMA.
 
@@ -150,6 +152,7 @@ def redemption_positions(asked: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("positions")
 def exhausted_positions(positions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """account_id, coupon, nth, sorted: the positions of all accounts that are beyond a coupon's limit.
 
@@ -234,6 +237,7 @@ def _nth() -> pl.Expr:
     return pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("account_id", "coupon", order_by="place")
 
 
+@skip_if_empty("asked")
 def _with_package_in_force(asked: pl.DataFrame, packages: pl.DataFrame) -> pl.DataFrame:
     """`asked` with in_force: the package on the day of the request, the first one before any billing date."""
     dated = packages.select("subscription_id", "billing_date", starts="package").sort("billing_date")
@@ -253,6 +257,7 @@ def _with_package_in_force(asked: pl.DataFrame, packages: pl.DataFrame) -> pl.Da
     )
 
 
+@skip_if_empty("judged")
 def _with_revocations(judged: pl.DataFrame) -> pl.DataFrame:
     """The approved redemptions with the first later revocation of their coupon: revoked_at (its place), revoked_on."""
     revoking = judged.filter((pl.col("kind") == DecisionKind.REVOKE) & pl.col("refusal").is_null()).select(
@@ -273,6 +278,7 @@ def _with_revocations(judged: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("held")
 def _holdings(held: pl.DataFrame) -> pl.DataFrame:
     counts = pl.col("revoked_on").is_null() | (pl.col("effective_on") < pl.col("revoked_on"))
     return (
@@ -283,6 +289,7 @@ def _holdings(held: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("judged")
 def _answers(judged: pl.DataFrame) -> pl.DataFrame:
     is_approved = pl.col("refusal").is_null()
     approval = (

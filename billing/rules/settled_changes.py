@@ -5,12 +5,14 @@ from typing import Final
 import polars as pl
 
 from billing.model.codes import DecisionFlag, DecisionKind, DecisionReason, Outcome, Term
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import DECISIONS
 from billing.rules.refusals import first_that_holds
 
 _NO_FLAGS: Final = pl.lit([], pl.List(pl.String))
 
 
+@skip_if_empty("automatic", "requested")
 def settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.DataFrame:
     """An answer for everything asked (rule 17); of several requests the latest valid one counts (rule 8).
 
@@ -108,6 +110,7 @@ def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) 
     )
 
 
+@skip_if_empty("decisions")
 def flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:
     """Flag a change that replaces the lower package waiting for the end of the term.
 

@@ -10,6 +10,7 @@ from stdnum.exceptions import ValidationError
 from billing.model.catalogue import Catalogue
 from billing.model.codes import TaxCategory, TaxReason
 from billing.model.columns import MONEY, RATE
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import round_fraction
 from billing.model.regions import with_region_keys
 
@@ -53,6 +54,7 @@ _WHY_NOTHING: Final = ("exemption_reason", "exemption_code")
 _NOTHING: Final = pl.lit(0).cast(MONEY)
 
 
+@skip_if_empty("documents")
 def document_taxes(
     documents: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
@@ -78,6 +80,12 @@ def document_taxes(
     """
     documents = _with_category(documents)
     effective = _in_force(*_placed_and_rated(documents, accounts, tax_rates))
+    return _charged(effective, catalogue, by_category=documents["tax_category"].is_not_null().any())
+
+
+@skip_if_empty("effective")
+def _charged(effective: pl.DataFrame, catalogue: Catalogue, *, by_category: bool) -> pl.DataFrame:
+    """As `document_taxes`, of lines with the row of each tax that holds; `by_category`: some say a category."""
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
     category = pl.col("category")
     is_taxed = category.is_in([TaxCategory.STANDARD, *_OF_ITS_OWN])
@@ -115,7 +123,7 @@ def document_taxes(
             "exemption_code",
         )
     )
-    if documents["tax_category"].is_not_null().any():
+    if by_category:
         # One tax of several categories of lines is one tax of the document.
         of_lines = of_lines.group_by(*_KEYS, *_IDENTITY, maintain_order=True).agg(
             pl.col("net").sum().cast(MONEY), pl.col(*_WHY_NOTHING).first()
@@ -210,6 +218,7 @@ def _in_force(documents: pl.DataFrame, rates: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([found.select(columns), of_category.select(columns), unsaid.select(columns)])
 
 
+@skip_if_empty("rated")
 def _rows_in_force(rated: pl.DataFrame) -> pl.DataFrame:
     """`rated` (documents with every row of their country) with the row of each tax that holds, and its category."""
     document = ["subscription_id", "billing_date", "tax_category"]
@@ -238,12 +247,15 @@ def tax_category() -> pl.Expr:
     return pl.coalesce("category", usual)
 
 
+@skip_if_empty("taxes")
 def with_tax_categories(taxes: pl.DataFrame) -> pl.DataFrame:
     """`taxes` of issued documents with the category of those of versions that stored none."""
     of_reason = pl.col("reason").replace_strict(_OF_REASON, default=None, return_dtype=pl.String)
     return taxes.with_columns(category=pl.coalesce("category", of_reason, tax_category()))
 
 
+@skip_if_empty("parts")
+@skip_if_empty("running")
 def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """The taxes of what is given back, or charged again, at the rates of the document that billed it (rule 24).
 
@@ -289,6 +301,7 @@ def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Cata
     )
 
 
+@skip_if_empty("taxes")
 def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """What is left of the taxes of documents, for `taxes_given_back`.
 

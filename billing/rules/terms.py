@@ -10,6 +10,7 @@ import polars as pl
 
 from billing.model.catalogue import Catalogue, Metric, Tariff, Terms, TermsPeriod, terms_periods
 from billing.model.columns import BASE_QUANTITY, PRICE, QUANTITY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import MAXIMUM_AMOUNT
 from billing.model.quantities import INTEGER, exactly, unit_billionths
 
@@ -181,6 +182,7 @@ def _row(
     )
 
 
+@skip_if_empty("frame", by=("on", "package", "or_first"))
 def with_terms(
     frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = "package", *, or_first: bool = False
 ) -> pl.DataFrame:

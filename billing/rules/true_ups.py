@@ -6,6 +6,7 @@ from billing.model.calendar import month_of
 from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.tables import DUES, PART_OF_A_FEE
 from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import IDENTITY, is_refunded
@@ -59,20 +60,23 @@ def open_differences(
         )
         .with_columns(pl.col("due", "issued").fill_null(nothing))
         .filter(pl.col("due") != pl.col("issued"))
-        .join(refunded, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .select(*_KEYS, "due", "issued", *(pl.coalesce(name, f"{name}_issued") for name in _NAMED), *measured)
+    )
+    return _to_settle(both, refunded, parked)
+
+
+@skip_if_empty("differences")
+def _to_settle(differences: pl.DataFrame, refunded: pl.DataFrame, parked: pl.LazyFrame) -> pl.DataFrame:
+    """`differences` without those of fees that were refunded and of accounts that are parked in the month."""
+    is_parked = parked.select("account_id", "billing_month").collect()
+    return (
+        differences.join(refunded, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
         .filter(pl.col("is_refunded").is_null() | ~is_refunded())
         .with_columns(billing_month=month_of(pl.col("billing_date")))
+        .join(is_parked, on=["account_id", "billing_month"], how="anti", maintain_order="left")
+        .select(differences.columns)
+        .sort(_KEYS)
     )
-    both = both.join(
-        parked.select("account_id", "billing_month").collect(), on=["account_id", "billing_month"], how="anti"
-    )
-    return both.select(
-        *_KEYS,
-        "due",
-        "issued",
-        *(pl.coalesce(name, f"{name}_issued") for name in _NAMED),
-        *measured,
-    ).sort(_KEYS)
 
 
 def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:

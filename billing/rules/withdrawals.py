@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.codes import Channel, DecisionKind, DecisionReason, Outcome
+from billing.model.empty_frames import skip_if_empty
 
 _COLUMNS: Final = ["request_id", "account_id", "at", "on", "kind", "package"]
 
@@ -30,26 +31,7 @@ def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.Da
     """
     is_withdrawal = pl.col("kind") == DecisionKind.WITHDRAW
     others, asked = requests.filter(~is_withdrawal), requests.filter(is_withdrawal)
-    of_account = others.select("account_id", withdraws="request_id", is_there=pl.lit(True))
-    refusal = pl.coalesce(
-        pl.when(pl.col("channel") != Channel.SUPPORT).then(pl.lit(DecisionReason.WRONG_CHANNEL)),
-        pl.when(pl.col("is_there").is_null()).then(pl.lit(DecisionReason.UNKNOWN_REQUEST)),
-        pl.when(pl.col("withdraws").is_in(decided.implode())).then(pl.lit(DecisionReason.KNOWN_AFTER_THE_CLOSE)),
-    )
-    judged = (
-        asked.join(of_account, on=["account_id", "withdraws"], how="left", maintain_order="left")
-        .with_columns(refusal=refusal)
-        .sort("at", "request_id")
-    )
-    is_first = pl.int_range(pl.len()).over("withdraws") == 0
-    judged = pl.concat(
-        [
-            judged.filter(pl.col("refusal").is_not_null()),
-            judged.filter(pl.col("refusal").is_null()).with_columns(
-                refusal=pl.when(~is_first).then(pl.lit(DecisionReason.ALREADY_WITHDRAWN))
-            ),
-        ]
-    )
+    judged = _judged(asked, others, decided)
     withdrawn = judged.filter(pl.col("refusal").is_null()).select(request_id="withdraws")
     approved = pl.col("refusal").is_null()
     answers = pl.concat(
@@ -65,3 +47,28 @@ def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.Da
         ]
     )
     return others.join(withdrawn, on="request_id", how="anti", maintain_order="left"), answers
+
+
+@skip_if_empty("asked")
+def _judged(asked: pl.DataFrame, others: pl.DataFrame, decided: pl.Series) -> pl.DataFrame:
+    """Withdrawals with `refusal`; null where it takes back a request of the same account."""
+    of_account = others.select("account_id", withdraws="request_id", is_there=pl.lit(True))
+    refusal = pl.coalesce(
+        pl.when(pl.col("channel") != Channel.SUPPORT).then(pl.lit(DecisionReason.WRONG_CHANNEL)),
+        pl.when(pl.col("is_there").is_null()).then(pl.lit(DecisionReason.UNKNOWN_REQUEST)),
+        pl.when(pl.col("withdraws").is_in(decided.implode())).then(pl.lit(DecisionReason.KNOWN_AFTER_THE_CLOSE)),
+    )
+    judged = (
+        asked.join(of_account, on=["account_id", "withdraws"], how="left", maintain_order="left")
+        .with_columns(refusal=refusal)
+        .sort("at", "request_id")
+    )
+    is_first = pl.int_range(pl.len()).over("withdraws") == 0
+    return pl.concat(
+        [
+            judged.filter(pl.col("refusal").is_not_null()),
+            judged.filter(pl.col("refusal").is_null()).with_columns(
+                refusal=pl.when(~is_first).then(pl.lit(DecisionReason.ALREADY_WITHDRAWN))
+            ),
+        ]
+    )

@@ -101,6 +101,9 @@ def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalog
         span_start=midnight(pl.max_horizontal("access_from", "grid_start", "measured_from"), zone),
         span_end=midnight(pl.col("access_last") + one_day, zone),
     ).filter(pl.col("span_end").is_null() | (pl.col("span_start") < pl.col("span_end")))
+    own = lives.select(list(SPAN_SCHEMA))
+    if suspensions.is_empty() and not (lives["pauses"].list.len() > 0).any():
+        return own.sort("account_id", "span_start")
     pauses = (
         lives.select("subscription_id", "pauses")
         .explode("pauses", empty_as_null=False)
@@ -115,13 +118,11 @@ def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalog
     suspended = lives.join(suspensions, on="account_id").select(
         "subscription_id", blocked_from="suspended_from", blocked_until="suspended_until"
     )
-    return _without(lives.select(list(SPAN_SCHEMA)), pl.concat([pauses, suspended])).sort("account_id", "span_start")
+    return _without(own, pl.concat([pauses, suspended])).sort("account_id", "span_start")
 
 
 def _without(spans: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
     """Subtract blocked intervals from spans (they may overlap; a null end is open)."""
-    if blocked.is_empty():
-        return spans
     touched = (
         blocked.filter(pl.col("blocked_until").is_null() | (pl.col("blocked_from") < pl.col("blocked_until")))
         .join(spans, on="subscription_id")

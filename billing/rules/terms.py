@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cached_property
 from math import gcd
 from typing import NamedTuple
 
@@ -56,6 +57,11 @@ class TermsFrames:
     minor_units: int
     hidden: Sequence[str] = ()
     rules: pl.DataFrame = field(default_factory=pl.DataFrame)
+
+    @cached_property
+    def starts(self) -> pl.DataFrame:
+        """_key, package, terms_key, since: the versions of every package, sorted by their start."""
+        return self.packages.select("package", "terms_key", "since", _key="terms_key").sort("since")
 
 
 class _Tier(NamedTuple):
@@ -202,15 +208,8 @@ def with_terms(
     polars.DataFrame
         In the order of `frame`; terms_key and since are null where the package has no terms on that date.
     """
-    own = terms.own_terms.rename({"package": package}).with_columns(_own=pl.lit(True))
-    keyed = (
-        frame.with_row_index("_row")
-        .join(own, on=["account_id", package], how="left", maintain_order="left")
-        .with_columns(_key=pl.when(pl.col("_own")).then("account_id").otherwise(pl.lit("")))
-    )
-    since = terms.packages.select(
-        _key="terms_key", **{package: pl.col("package")}, terms_key="terms_key", since="since"
-    ).sort("since")
+    keyed = _with_terms_key(frame.with_row_index("_row"), terms, package)
+    since = terms.starts.rename({"package": package})
     if or_first:
         first = since.group_by("_key", package, maintain_order=True).agg(_first=pl.col("since").first())
         keyed = keyed.join(first, on=["_key", package], how="left", maintain_order="left")
@@ -230,10 +229,19 @@ def with_terms(
         )
     )
     return (
-        keyed.drop("_own", "_key", "_on", "_first", strict=False)
+        keyed.drop("_key", "_on", "_first", strict=False)
         .join(matched.select("_row", "terms_key", "since"), on="_row", how="left", maintain_order="left")
         .drop("_row")
     )
+
+
+def _with_terms_key(frame: pl.DataFrame, terms: TermsFrames, package: str) -> pl.DataFrame:
+    """`frame` with `_key`: the account where it has terms of its own for the package, else empty."""
+    if terms.own_terms.is_empty():
+        return frame.with_columns(_key=pl.lit(""))
+    own = terms.own_terms.rename({"package": package}).with_columns(_own=pl.lit(True))
+    keyed = frame.join(own, on=["account_id", package], how="left", maintain_order="left")
+    return keyed.with_columns(_key=pl.when(pl.col("_own")).then("account_id").otherwise(pl.lit(""))).drop("_own")
 
 
 def tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers:

@@ -23,6 +23,20 @@ class ScratchFolder:
         self._remove = weakref.finalize(self, opened.__exit__, None, None, None)
 
 
+class FramesOnDisk:
+    """Frames in a scratch folder: there as long as this is."""
+
+    def __init__(self, frames: Sequence[pl.DataFrame]) -> None:
+        self._folder = ScratchFolder()
+        self._files = [self._folder.path / f"{place}.arrow" for place in range(len(frames))]
+        for frame, file in zip(frames, self._files, strict=True):
+            frame.write_ipc(file, compression="lz4")
+
+    def read(self) -> list[pl.DataFrame]:
+        """The frames as they were."""
+        return [pl.read_ipc(file) for file in self._files]
+
+
 @dataclass(frozen=True)
 class DividedRows:
     """Rows of an input, in a file for each of some ranges of buckets.

@@ -13,6 +13,7 @@ import polars as pl
 
 from billing.ingest.malloc import return_freed_blocks
 from billing.inputs.catalogue_file import load_catalogue
+from billing.inputs.divided_rows import FramesOnDisk
 from billing.inputs.reading import Inputs, read_inputs
 from billing.model.buckets import BucketRange, bucket_ranges
 from billing.model.calendar import first_day, midnight, months_after
@@ -21,7 +22,7 @@ from billing.model.codes import DecisionKind, GrantKind
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
-from billing.month.computed import Computed, packed, unpacked
+from billing.month.computed import Computed
 from billing.month.currencies import currencies_of, joined_lives, parts_of
 from billing.month.issued_settings import inside_hidden_packages, issued_in_others, refuse_moved_settings
 from billing.month.locking import alone
@@ -160,7 +161,7 @@ class Business:
             inputs=self.inputs.of(buckets),
             register=self.register.of(buckets),
             first_month_of_all=first_month,
-            # What a shard has computed is kept while others are at work: its subscriptions are compressed.
+            # What a shard has computed is kept while others are at work: its subscriptions are on disk.
             computed=self.computed.once(("shard", buckets), None, Computed),
         )
 
@@ -240,11 +241,11 @@ class Business:
             return Lives(*map(self.rows, (lives.subscriptions, lives.answers, lives.parked)))
         if self.home.buckets is None:
             return self._lives()
-        return Lives(*map(unpacked, self.computed.once("lives", None, self._packed_lives)))
+        return Lives(*self.computed.once("lives", None, self._lives_on_disk).read())
 
-    def _packed_lives(self) -> list[bytes]:
+    def _lives_on_disk(self) -> FramesOnDisk:
         lives = self._lives()
-        return [packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
+        return FramesOnDisk([lives.subscriptions, lives.answers, lives.parked])
 
     def _lives(self) -> Lives:
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()

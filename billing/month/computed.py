@@ -1,11 +1,8 @@
 """Cache of answers that several steps of a business share."""
 
-import io
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar
-
-import polars as pl
 
 T = TypeVar("T")
 
@@ -44,15 +41,3 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return (status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-def packed(frame: pl.DataFrame) -> bytes:
-    """A frame, compressed."""
-    content = io.BytesIO()
-    frame.write_ipc(content, compression="lz4")
-    return content.getvalue()
-
-
-def unpacked(content: bytes) -> pl.DataFrame:
-    """The frame of `packed`."""
-    return pl.read_ipc(content)

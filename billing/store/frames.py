@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
-from polars.exceptions import PolarsError
+from polars.exceptions import ColumnNotFoundError, PolarsError
 from polars.io.plugins import register_io_source
 
 from billing.model.columns import Table
@@ -95,15 +95,22 @@ def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -
 
     A column missing from a file of an earlier version is null.
     """
-    wanted = columns or table.column_names
+    wanted = list(columns or table.column_names)
     if not path.exists():
         return table.empty().select(wanted)
+    try:
+        return pl.read_parquet(path, columns=wanted, hive_partitioning=False, glob=False)
+    except ColumnNotFoundError:
+        return _read_earlier(path, table, wanted)
+
+
+def _read_earlier(path: Path, table: Table, wanted: Sequence[str]) -> pl.DataFrame:
     there = pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema()
     found = pl.read_parquet(
         path, columns=[name for name in wanted if name in there], hive_partitioning=False, glob=False
     )
     lacking = [pl.lit(None, table.schema[name]).alias(name) for name in wanted if name not in there]
-    return found.with_columns(lacking).select(wanted) if lacking else found
+    return found.with_columns(lacking).select(wanted)
 
 
 def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:

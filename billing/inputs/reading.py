@@ -44,8 +44,8 @@ class Inputs:
 
     Attributes
     ----------
-    all_accounts, all_requests, all_payments
-        What `accounts`, `requests` and `payments` are rows of: in memory, or on disk.
+    all_accounts, all_requests, all_payments, all_known_accounts
+        What `accounts`, `requests`, `payments` and `known_accounts` are rows of: in memory, or on disk.
     tax_rates
         As TAX_SCHEMA; region is null for the whole country, category and both exemptions where not said; sorted. Names
         in other languages are columns `name_<language>`.
@@ -53,8 +53,6 @@ class Inputs:
         As the table REJECTS.
     unusable
         Messages about files of which no row counts.
-    known_accounts
-        account_id, sorted: accounts with a row, and accounts with issued documents.
     aliases
         As ALIASES, sorted.
     opening_balances
@@ -77,7 +75,9 @@ class Inputs:
     warnings: tuple[str, ...]
     unusable: tuple[str, ...] = ()
     aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
-    known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
+    all_known_accounts: pl.DataFrame | DividedRows = field(
+        default_factory=lambda: pl.DataFrame(schema={"account_id": pl.String})
+    )
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
     exchange_rates: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXCHANGE_SCHEMA))
     one_off_charges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ONE_OFF_SCHEMA))
@@ -112,6 +112,11 @@ class Inputs:
         status, card_brand, card_last4, reference.
         """
         return self._rows("all_payments")
+
+    @property
+    def known_accounts(self) -> pl.Series:
+        """account_id, sorted: accounts with a row, and accounts with issued documents."""
+        return self._rows("all_known_accounts")["account_id"]
 
     @property
     def request_ids(self) -> pl.LazyFrame:
@@ -149,6 +154,9 @@ class Inputs:
             all_accounts=DividedRows.write(self.accounts, "accounts", ["account_id"], ranges, folder),
             all_requests=DividedRows.write(self.requests, "requests", ["at", "request_id"], ranges, folder),
             all_payments=DividedRows.write(self.payments, "payments", ["at", "payment_id"], ranges, folder),
+            all_known_accounts=DividedRows.write(
+                self.known_accounts.to_frame("account_id"), "known_accounts", ["account_id"], ranges, folder
+            ),
         )
 
     def of(self, buckets: BucketRange) -> "Inputs":
@@ -175,7 +183,7 @@ class Inputs:
                 buckets.holds(self._buckets["rejects"]).fill_null(value=False)
                 | pl.col("file").str.starts_with("requests")
             ),
-            known_accounts=self.known_accounts.filter(buckets.holds(self._buckets["known_accounts"])),
+            all_known_accounts=own("all_known_accounts"),
             opening_balances=own("opening_balances"),
             one_off_charges=own("one_off_charges"),
             credit_grants=own("credit_grants"),
@@ -200,10 +208,9 @@ class Inputs:
     @cached_property
     def _buckets(self) -> Mapping[str, pl.Series]:
         """The bucket of every row: found once for all shards."""
-        names = ("all_accounts", "all_requests", "all_payments", "rejects", *_SMALL)
+        names = ("all_accounts", "all_requests", "all_payments", "all_known_accounts", "rejects", *_SMALL)
         rows = {name: getattr(self, name) for name in names}
-        found = {name: buckets_of(each["account_id"]) for name, each in rows.items() if isinstance(each, pl.DataFrame)}
-        return found | {"known_accounts": buckets_of(self.known_accounts)}
+        return {name: buckets_of(each["account_id"]) for name, each in rows.items() if isinstance(each, pl.DataFrame)}
 
 
 def read_inputs(
@@ -245,7 +252,7 @@ def read_inputs(
         warnings=tuple(noticed.warnings),
         unusable=tuple(noticed.unusable),
         aliases=aliases,
-        known_accounts=known,
+        all_known_accounts=known.to_frame("account_id"),
         opening_balances=opening_balances,
         exchange_rates=read_exchange_rates(home.landing / "exchange_rates.csv", catalogue.encoding),
         one_off_charges=one_off_charges,

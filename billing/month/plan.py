@@ -165,10 +165,10 @@ def remove_plan(home: Home, month: str) -> None:
     _plan_file(home, month).unlink(missing_ok=True)
 
 
-_DIVIDED: Final = ("accounts", "requests", "payments")
+_DIVIDED: Final = ("accounts", "requests", "payments", "known_accounts")
 _FRAMES: Final = (
     *_DIVIDED,
-    *("tax_rates", "rejects", "aliases", "known_accounts", "opening_balances", "exchange_rates"),
+    *("tax_rates", "rejects", "aliases", "opening_balances", "exchange_rates"),
     *("one_off_charges", "credit_grants"),
 )
 
@@ -185,12 +185,11 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     found = {
         name: pl.read_parquet(folder / f"{home.part_name(name)}.parquet", hive_partitioning=False) for name in _FRAMES
     }
-    known = found.pop("known_accounts")["account_id"]
     homes = [replace(home, buckets=BucketRange.named(shard)) for shard in plan.shards]
     requests = [folder / f"{each.part_name('requests')}.parquet" for each in homes]
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
     divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
-    inputs = Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
+    inputs = Inputs(**divided, **found, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
     return replace(inputs, currencies=plan.currencies)
 
 

@@ -22,6 +22,7 @@ from billing.reports.profile_pages import write_profile_pages
 from billing.reports.profiles import account_profiles, allocations, balances, collections, next_bills
 from billing.reports.reminders import planned_reminders
 from billing.reports.statements import statement
+from tests import sizes
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 from tests.sizes import sized
@@ -414,6 +415,7 @@ def test_what_is_left_and_what_expires_next_stand_in_profile_and_report(landing:
     ]
 
 
+@pytest.mark.skipif(not sizes.LONG, reason="`test_shards.py` bills whatever is sold in shards: pytest --long")
 def test_shards_pay_as_one(landing: Landing) -> None:
     names = [f"acme-{place}" for place in range(6)]
     for name in names:

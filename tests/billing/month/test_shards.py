@@ -49,6 +49,7 @@ from billing.month.steps import billed_months, ingest_usage
 from billing.month.versions import versions
 from billing.reports.preview import preview_month
 from billing.reports.repair import damage_in_words, repair
+from billing.reports.show import read_table
 from billing.reports.verify import disagreements
 from billing.sample import billing_hint, write_sample, write_sample_payments
 from billing.store.monthly import read_month
@@ -161,6 +162,23 @@ def test_shards_of_any_number_bill_the_same(
         assert moved_inputs(business, month) == []
     # No PDF was drawn here.
     assert [told for told in disagreements(business) if "PDF" not in told] == []
+
+
+def test_shards_bill_whatever_is_sold_the_same(tmp_path: Path) -> None:
+    """Coupons, add-ons, seats, minimum spends, charges and prepaid credits."""
+    landing = sold_landing(tmp_path / "whole")
+    twin = landing.copied(tmp_path / "shards")
+    whole, shards = (
+        bill_by_steps(home.root, "2026-02", "2026-02-28", shards=count) for home, count in ((landing, 1), (twin, 2))
+    )
+    assert_the_same(shards, whole)
+    uses = whole.register.credit_uses()
+    assert uses.height and uses.equals(shards.register.credit_uses())
+    for name in ("decisions", "add_ons"):
+        found = read_table(whole, name=name)
+        assert found.height and found.equals(read_table(shards, name=name))
+    sold = {"add_on", "charge", "coupon", "minimum_spend", "overage", "package_fee", "proration", "seats"}
+    assert sold <= set(whole.register.lines()["kind"])
 
 
 def test_a_shard_whose_first_customer_comes_later_takes_the_first_month_of_the_business(whole: Business) -> None:

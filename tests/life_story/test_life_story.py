@@ -102,7 +102,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
 
 
 def _answers(oracle: Oracle, account: str) -> dict[str, Answer]:
-    return {answer.request: answer for answer in oracle.answers[account]}
+    return {str(answer.request): answer for answer in oracle.answers[account]}
 
 
 def test_an_account_that_was_held_in_its_trial_resumes_with_the_package_it_subscribed_to(lived: Oracle) -> None:

@@ -120,7 +120,7 @@ def test_a_charge_of_one_shard_moves_the_months_of_all(landing: Landing) -> None
     for index in range(6):
         landing.customer(f"customer-{index}")
     bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=SHARDS)
-    for index in range(6):
+    for index in range(0, 6, sized(usual=2, long=1)):
         row = f"charge_id,account_id,on,description,amount\nc1,customer-{index},2026-01-15,Set-up,5.00\n"
         (landing.folder / "one_off_charges.csv").write_text(row)
         business = Business.load(landing.root, date(2026, 1, 31), shards=SHARDS)

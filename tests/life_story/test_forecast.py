@@ -24,7 +24,9 @@ from tests.sizes import sized
 
 SEEDS: Final = sized(usual=(1,), long=tuple(range(1, 13)))
 ACCOUNTS: Final = sized(usual=10, long=25)
-MONTHS: Final = sized(usual=3, long=12)
+MONTHS: Final = sized(usual=2, long=12)
+AHEAD: Final = sized(usual=2, long=3)
+"""How many months are forecast."""
 SHARDS: Final[tuple[int, ...]] = sized(usual=(), long=(3,))
 
 
@@ -39,7 +41,7 @@ def test_foreseen_usage_is_billed_as_measured_usage_is(seed: int, tmp_path: Path
     shutil.copytree(home, twin)
     # Documents wait for late usage.
     wait = Business.load(home, day, issues=False).catalogue.policy.issue_after_days
-    last = first_day(months_after(f"{day:%Y-%m}", 5)) + timedelta(days=wait - 1)
+    last = first_day(months_after(f"{day:%Y-%m}", AHEAD + 2)) + timedelta(days=wait - 1)
     billed = bill_by_steps(twin, f"{last:%Y-%m}", f"{last}")
     with mock.patch.object(ForeseenUsage, "of_month", lambda *_: _measured_in(billed)):
         found = _forecast(home, day)
@@ -53,7 +55,7 @@ def test_foreseen_usage_is_billed_as_measured_usage_is(seed: int, tmp_path: Path
 
 
 def _forecast(home: Path, day: date, shards: int | None = None) -> Forecast:
-    return forecast(Business.load(home, day, issues=False, shards=shards), 3)
+    return forecast(Business.load(home, day, issues=False, shards=shards), AHEAD)
 
 
 def _measured_in(billed: Business) -> Foresee:

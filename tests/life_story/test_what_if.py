@@ -28,9 +28,9 @@ from tests.sizes import sized
 SEEDS: Final = sized(usual=(12,), long=range(11, 17))
 LIVED_SEEDS: Final = sized(usual=(10,), long=range(1, 9))
 ACCOUNTS: Final = sized(usual=8, long=25)
-LIVED_MONTHS: Final = sized(usual=4, long=18)
-CANDIDATES: Final = sized(usual=2, long=20)
-MONTHS: Final = sized(usual=7, long=12)
+LIVED_MONTHS: Final = sized(usual=3, long=18)
+CANDIDATES: Final = sized(usual=1, long=20)
+MONTHS: Final = sized(usual=4, long=12)
 
 
 @pytest.mark.parametrize("seed", LIVED_SEEDS)

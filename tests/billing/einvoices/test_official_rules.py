@@ -19,6 +19,7 @@ from tests.by_steps import bill_by_steps
 from tests.european_business import RATES, SELLER, change_catalogue, european_documents, write_accounts
 from tests.invoice_rules import findings
 from tests.landing import Landing, event
+from tests.sizes import sized
 
 Content = dict[str, Any]
 
@@ -139,11 +140,11 @@ def test_every_document_of_the_sample_is_valid(tmp_path: Path) -> None:
     catalogue["seller"]["registration"] = {"scheme": "0060", "id": "123456789"}
     catalogue["policy"]["invoice_format"] = "ubl"
     path.write_text(yaml.safe_dump(catalogue))
-    bill_by_steps(root, "2026-01", "2026-01-31")
     documents = list(contents(bill_by_steps(root, "2026-02", "2026-02-28")))
     assert len(documents) >= 15
-    for content in documents:
-        for chosen in (InvoiceFormat.UBL, InvoiceFormat.FACTURX):
+    for place, content in enumerate(documents):
+        # The rules of the content are the same in both: the second one is another way to write it.
+        for chosen in (InvoiceFormat.UBL, InvoiceFormat.FACTURX)[: 1 if place % sized(usual=4, long=1) else 2]:
             assert findings(write_xml(content, chosen)) == [], (content["number"], chosen)
 
 

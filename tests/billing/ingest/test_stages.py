@@ -69,7 +69,7 @@ def ingest(business: Business, order: random.Random) -> IngestOutcome:
     return finish_ingest(business.home, plan, decision, written)
 
 
-@pytest.mark.parametrize("is_split", [False, True])
+@pytest.mark.parametrize("is_split", sized(usual=[True], long=[False, True]))
 @pytest.mark.parametrize("seed", sized(usual=range(1), long=range(3)))
 def test_workers_make_the_same_lake(
     new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch, seed: int, is_split: bool

@@ -15,6 +15,7 @@ from billing.month.recorded_inputs.months import moved_inputs
 from billing.reports.show import read_table
 from billing.starter import starter_catalogue
 from billing.store.monthly import read_month
+from tests import sizes
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 from tests.sizes import sized
@@ -119,7 +120,7 @@ def test_a_charge_of_one_shard_moves_the_months_of_all(landing: Landing) -> None
     for index in range(6):
         landing.customer(f"customer-{index}")
     bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=SHARDS)
-    for index in range(6):
+    for index in range(0, 6, sized(usual=2, long=1)):
         row = f"charge_id,account_id,on,description,amount\nc1,customer-{index},2026-01-15,Set-up,5.00\n"
         (landing.folder / "one_off_charges.csv").write_text(row)
         business = Business.load(landing.root, date(2026, 1, 31), shards=SHARDS)
@@ -251,6 +252,7 @@ def test_add_ons_keep_an_account_from_an_automatic_upgrade(tmp_path: Path) -> No
     assert upgrades == [("without", "silver")]
 
 
+@pytest.mark.skipif(not sizes.LONG, reason="`test_shards.py` bills whatever is sold in shards: pytest --long")
 def test_shards_agree_about_add_ons(shop: Landing, tmp_path: Path) -> None:
     for index in range(8):
         shop.customer(f"customer-{index}")

@@ -130,7 +130,7 @@ def test_accounts_have_formats_of_their_own_and_pdf_lacks_nothing(tmp_path: Path
     assert "its checksum is wrong" in parked(business)["wrong"]
 
 
-@pytest.mark.parametrize("policy", ["park", "pdf"])
+@pytest.mark.parametrize("policy", sized(usual=["pdf"], long=["park", "pdf"]))
 def test_three_decimals_and_two_taxes_are_parked_under_both_policies(tmp_path: Path, policy: str) -> None:
     landing = home(tmp_path / "home", [DE], {"format_missing": policy, "invoice_format": "ubl"})
     rates = f"{RATES}DE,,0.01,Soli,2020-01-01,,,\n"

@@ -68,7 +68,7 @@ def deliveries(draw: st.DrawFn) -> list[Delivery]:
     return files
 
 
-@settings(max_examples=5)
+@settings(max_examples=sized(usual=3, long=5))
 @given(files=deliveries())
 def test_deliveries_one_after_the_other_measure_what_all_at_once_do(files: Sequence[Delivery]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="late-usage-"))
@@ -106,7 +106,7 @@ def tokens_by_model(draw: st.DrawFn) -> list[Delivery]:
     ]
 
 
-@settings(max_examples=sized(usual=3, long=30))
+@settings(max_examples=sized(usual=2, long=30))
 @given(files=tokens_by_model())
 def test_usage_by_dimension_is_added_as_if_it_had_come_at_once(files: Sequence[Delivery]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="late-usage-"))

@@ -11,6 +11,7 @@ from billing.model.tables import DUES
 from billing.month.business import Business
 from billing.starter import starter_catalogue
 from billing.store.monthly import read_month
+from tests import sizes
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing, event
 from tests.sizes import sized
@@ -245,6 +246,7 @@ def test_late_usage_takes_the_place_of_what_was_lacking(months: Business) -> Non
     assert total == "200.00"
 
 
+@pytest.mark.skipif(not sizes.LONG, reason="`test_shards.py` bills whatever is sold in shards: pytest --long")
 def test_shards_agree_about_minimums(shop: Landing, tmp_path: Path) -> None:
     for index in range(6):
         shop.customer(f"customer-{index}")

@@ -9,6 +9,7 @@ from billing.month.business import Business
 from billing.register.sent_mails import MadeReminder
 from billing.reports.verify import disagreements
 from billing.starter import starter_catalogue
+from tests import sizes
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 from tests.sizes import sized
@@ -143,6 +144,7 @@ def test_the_fee_of_a_reminder_is_billed_on_the_next_document(tmp_path: Path) ->
     assert documents(bill(landing, MARCH), "acme")[-1][3] == "89.10"
 
 
+@pytest.mark.skipif(not sizes.LONG, reason="`test_shards.py` bills whatever is sold in shards: pytest --long")
 def test_shards_make_no_difference(tmp_path: Path) -> None:
     found = []
     for shards in (1, sized(usual=2, long=3)):

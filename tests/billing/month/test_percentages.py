@@ -141,39 +141,52 @@ def test_the_stored_page_has_the_events_and_only_percentages_say_them(billed: Bu
     assert not any("percent" in content for content in others.values())
 
 
-def one_customer(root: Path) -> TokenBusiness:
+def customers(root: Path) -> TokenBusiness:
+    """Customers who took the same payments; those of each are delivered in a file of its own."""
     landing = TokenBusiness(root)
-    landing.customer("acme")
-    landing.take("acme", "100.00", "50.00")
+    for name, delivered in (("acme", "2026-01-20"), ("late", "2026-01-20"), ("withdrawn", "2026-01-21")):
+        landing.customer(name)
+        landing.take(name, "100.00", "50.00", delivered=delivered)
     return landing
+
+
+def settled_of(business: Business, account: str, *columns: str) -> list[tuple[object, ...]]:
+    """What is settled on the account's document of March."""
+    number = number_of(business, account, date(2026, 3, 10))
+    return rows(business, "lines", *columns, kind="prior_cycle", number=number)
 
 
 @pytest.fixture(scope="module")
 def issued_once(tmp_path_factory: pytest.TempPathFactory) -> TokenBusiness:
-    landing = one_customer(tmp_path_factory.mktemp("issued") / "home")
+    landing = customers(tmp_path_factory.mktemp("issued") / "home")
     bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
     return landing
 
 
+def copied(issued: TokenBusiness, root: Path) -> TokenBusiness:
+    twin = copy.copy(issued)
+    twin.root = shutil.copytree(issued.root, root)
+    return twin
+
+
+@pytest.fixture(scope="module")
+def settled(issued_once: TokenBusiness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
+    """March, after a late event of one account and a withdrawn delivery of another one."""
+    issued = copied(issued_once, tmp_path_factory.mktemp("settled") / "home")
+    issued.take("late", "0.00", on="2026-01-21", delivered="2026-02-20")
+    (issued.folder / "usage/2026-01-21/usage.jsonl").write_text("")
+    business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
+    yield business
+    business.register.close()
+
+
 class TestAfterIssue:
-    @pytest.fixture
-    def landing(self, tmp_path: Path) -> TokenBusiness:
-        return one_customer(tmp_path)
-
-    @pytest.fixture
-    def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
-        """The first cycle is billed."""
-        twin = copy.copy(issued_once)
-        twin.root = shutil.copytree(issued_once.root, tmp_path / "home")
-        return twin
-
-    def test_a_late_event_without_an_amount(self, issued: TokenBusiness) -> None:
-        issued.take("acme", "0.00", on="2026-01-21", delivered="2026-02-20")
-        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        assert rows(business, "lines", "metric", "amount", kind="prior_cycle") == [("payments", "0.30")]
+    def test_a_late_event_without_an_amount(self, settled: Business) -> None:
+        assert settled_of(settled, "acme", "amount") == []
+        assert settled_of(settled, "late", "metric", "amount") == [("payments", "0.30")]
         (line,) = [
             entry
-            for entry in explain_document(business, number_of(business, "acme", date(2026, 3, 10)))
+            for entry in explain_document(settled, number_of(settled, "late", date(2026, 3, 10)))
             if entry["kind"] == "prior_cycle"
         ]
         assert line["arithmetic"] == [
@@ -182,29 +195,28 @@ class TestAfterIssue:
             "2.9 % of 150 = 4.35",
             "3 events x 0.30 = 0.9",
             "due now: together 5.25",
-            "billed before: 4.95 on INV-2026-000002 line 2: 150 used, 0 included",
+            f"billed before: 4.95 on {number_of(settled, 'late')} line 2: 150 used, 0 included",
             "5.25 due now - 4.95 billed before = 0.30",
         ]
-        business.register.close()
 
-    def test_a_withdrawn_delivery_gives_both_parts_back(self, issued: TokenBusiness) -> None:
-        (issued.folder / "usage/2026-01-20/usage.jsonl").write_text("")
-        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        assert rows(business, "lines", "metric", "amount", kind="prior_cycle") == [("payments", "-4.95")]
-        business.register.close()
+    def test_a_withdrawn_delivery_gives_both_parts_back(self, settled: Business) -> None:
+        assert settled_of(settled, "withdrawn", "metric", "amount") == [("payments", "-4.95")]
 
-    def test_another_price_of_events(self, issued: TokenBusiness) -> None:
+    def test_another_price_of_events(self, issued_once: TokenBusiness, tmp_path: Path) -> None:
+        issued = copied(issued_once, tmp_path / "home")
         text = CATALOGUE.replace('per_event: "0.30"}', 'per_event: "0.25"}')
         (issued.folder / "catalogue.yaml").write_text(text)
         business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        assert rows(business, "lines", "amount", kind="prior_cycle") == [("-0.10",)]
+        for account in ("acme", "late", "withdrawn"):
+            assert settled_of(business, account, "amount") == [("-0.10",)]
         business.register.close()
 
-    def test_the_profile_has_it_so_far(self, landing: TokenBusiness) -> None:
+    def test_the_profile_has_it_so_far(self, tmp_path: Path) -> None:
+        landing = customers(tmp_path)
         business = bill_by_steps(landing.root, "2026-01", "2026-01-21")
-        ((*usage,),) = account_profiles(business, date(2026, 1, 21)).select("usage").rows()
-        (payments,) = [row for row in usage[0] if row["metric"] == "payments"]
-        assert (payments["quantity"], payments["overage_amount"]) == (Decimal(150), Decimal("4.95"))
+        for usage in account_profiles(business, date(2026, 1, 21))["usage"].to_list():
+            (payments,) = [row for row in usage if row["metric"] == "payments"]
+            assert (payments["quantity"], payments["overage_amount"]) == (Decimal(150), Decimal("4.95"))
         business.register.close()
 
 

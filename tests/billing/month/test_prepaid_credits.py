@@ -22,6 +22,7 @@ from billing.reports.profile_pages import write_profile_pages
 from billing.reports.profiles import account_profiles, allocations, balances, collections, next_bills
 from billing.reports.reminders import planned_reminders
 from billing.reports.statements import statement
+from tests import sizes
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 from tests.sizes import sized
@@ -217,107 +218,130 @@ def test_drafts_that_wait_come_before_those_of_later_months(landing: Landing) ->
     assert is_sound(business)
 
 
-def test_a_refund_gives_back_to_the_grant_before_money(landing: Landing) -> None:
-    landing.customer("acme")
-    grant(landing, "g1,50.00,2026-01-05,,granted,")
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    landing.pay("acme", "INV-2026-000001", "49.00", "2026-01-11T09:00:00Z")
-    landing.request("acme", "refund", "2026-01-20T09:00:00Z")
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
-    assert paid(business, kind="credit_note") == [("-99.00", "-50.00", "-49.00")]
-    assert of_grants(business) == {"g1": ("0.00", "0.00", "50.00")}
-    assert rows(business, "decisions", "amount", kind="refund") == [("49.00",)]
-    found = balances(business).row(0, named=True)
+def number_of(business: Business, account: str, on: date) -> str:
+    ((number,),) = rows(business, "documents", "number", account_id=account, billing_date=on, kind="invoice")
+    return str(number)
+
+
+@pytest.fixture(scope="module")
+def refunded(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """Three accounts whose first fee a grant paid in part, and that asked for a refund."""
+    landing = Landing(tmp_path_factory.mktemp("refunded") / "home")
+    for name in ("paid", "unpaid", "expired"):
+        landing.customer(name)
+    grant(
+        landing,
+        "paid,of-paid,50.00,2026-01-05,,granted,",
+        "unpaid,of-unpaid,50.00,2026-01-05,,granted,",
+        "expired,of-expired,60.00,2026-01-05,2026-01-15,granted,",
+    )
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    for name, amount in (("paid", "49.00"), ("expired", "39.00")):
+        landing.pay(name, number_of(business, name, date(2026, 1, 10)), amount, "2026-01-11T09:00:00Z")
+    for name in ("paid", "unpaid", "expired"):
+        landing.request(name, "refund", "2026-01-20T09:00:00Z")
+    return bill_by_steps(landing.root, "2026-01", "2026-01-20")
+
+
+def test_a_refund_gives_back_to_the_grant_before_money(refunded: Business) -> None:
+    assert paid(refunded, kind="credit_note", account_id="paid") == [("-99.00", "-50.00", "-49.00")]
+    assert of_grants(refunded)["of-paid"] == ("0.00", "0.00", "50.00")
+    assert rows(refunded, "decisions", "amount", kind="refund", account_id="paid") == [("49.00",)]
+    found = balances(refunded).row(by_predicate=pl.col("account_id") == "paid", named=True)
     assert (found["credits_applied"], found["credits_returned"], found["outstanding"]) == (50, 50, -49)
-    assert explain_document(business, "CN-2026-000001")[-1]["arithmetic"] == [
-        "50.00 back to g1, which paid it of INV-2026-000001",
+    ((note,),) = rows(refunded, "documents", "number", kind="credit_note", account_id="paid")
+    assert explain_document(refunded, note)[-1]["arithmetic"] == [
+        f"50.00 back to of-paid, which paid it of {number_of(refunded, 'paid', date(2026, 1, 10))}",
         "total -99.00, due -49.00",
     ]
-    assert is_sound(business)
+    assert is_sound(refunded)
 
 
-def test_a_refund_of_an_unpaid_document_lowers_what_is_unpaid_first(landing: Landing) -> None:
-    landing.customer("acme")
-    grant(landing, "g1,50.00,2026-01-05,,granted,")
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    landing.request("acme", "refund", "2026-01-20T09:00:00Z")
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
-    assert paid(business, kind="credit_note") == [("-99.00", "-50.00", "-49.00")]
-    assert rows(business, "decisions", "amount", kind="refund") == [("0.00",)]
-    assert balances(business)["outstanding"].to_list() == [0]
-    assert is_sound(business)
+def test_a_refund_of_an_unpaid_document_lowers_what_is_unpaid_first(refunded: Business) -> None:
+    assert paid(refunded, kind="credit_note", account_id="unpaid") == [("-99.00", "-50.00", "-49.00")]
+    assert rows(refunded, "decisions", "amount", kind="refund", account_id="unpaid") == [("0.00",)]
+    assert balances(refunded).filter(account_id="unpaid")["outstanding"].to_list() == [0]
 
 
-@pytest.mark.parametrize(
-    ("payment", "returned", "due"), [("0.00", "0.00", "-9.00"), ("55.00", "5.00", "-4.00"), ("59.00", "9.00", "0.00")]
-)
-def test_a_credit_note_lowers_what_is_unpaid_and_gives_the_rest_back(
-    landing: Landing, payment: str, returned: str, due: str
-) -> None:
-    landing.customer("acme")
+PARTS = {"nothing": ("0.00", "0.00", "-9.00"), "most": ("55.00", "5.00", "-4.00"), "all": ("59.00", "9.00", "0.00")}
+"""What was paid of a document, and what its credit note gives back to a grant and in money."""
+
+
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """Accounts that paid a part each of a document that two grants paid, and whose usage was delivered by mistake."""
+    landing = Landing(tmp_path_factory.mktemp("lowered") / "home")
     path = landing.deliver(["."], "2026-01-20")
     path.unlink()
-    landing.use("acme", emails=18_000)
-    grant(landing, "a,20.00,2026-02-01,,granted,", "b,29.00,2026-02-01,,granted,")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    if payment != "0.00":
-        landing.pay("acme", "INV-2026-000002", payment, "2026-02-11T09:00:00Z")
+    lines = []
+    for name in PARTS:
+        landing.customer(name)
+        landing.use(name, emails=18_000)
+        lines += [f"{name},a-{name},20.00,2026-02-01,,granted,", f"{name},b-{name},29.00,2026-02-01,,granted,"]
+    grant(landing, *lines)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    for name, (payment, *_) in PARTS.items():
+        if payment != "0.00":
+            landing.pay(name, number_of(business, name, date(2026, 2, 10)), payment, "2026-02-11T09:00:00Z")
     path.write_text("")
-    business = correct(landing, "2026-02", "2026-02-12")
-    assert paid(business, number="INV-2026-000002") == [("108.00", "49.00", "59.00")]
-    assert paid(business, kind="credit_note") == [("-9.00", f"-{returned}" if returned != "0.00" else "0.00", due)]
-    assert of_grants(business)["a"] == ("20.00", "0.00", "0.00")
-    assert of_grants(business)["b"][2] == returned
-    assert is_sound(business)
+    return correct(landing, "2026-02", "2026-02-12")
 
 
-def test_what_a_credit_note_gives_back_to_an_expired_grant_expires_at_once(landing: Landing) -> None:
-    landing.customer("acme")
-    grant(landing, "g1,60.00,2026-01-05,2026-01-15,granted,")
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    landing.pay("acme", "INV-2026-000001", "39.00", "2026-01-11T09:00:00Z")
-    landing.request("acme", "refund", "2026-01-20T09:00:00Z")
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
-    assert paid(business, kind="credit_note") == [("-99.00", "-60.00", "-39.00")]
-    assert of_grants(business) == {"g1": ("0.00", "60.00", "0.00")}
-    assert is_sound(business)
-    posted = rows(business, "journal", "posted_on", "ledger_account", "debit", "credit", kind="credits_expired")
+@pytest.mark.parametrize("name", PARTS)
+def test_a_credit_note_lowers_what_is_unpaid_and_gives_the_rest_back(lowered: Business, name: str) -> None:
+    _, returned, due = PARTS[name]
+    assert paid(lowered, number=number_of(lowered, name, date(2026, 2, 10))) == [("108.00", "49.00", "59.00")]
+    given_back = f"-{returned}" if returned != "0.00" else "0.00"
+    assert paid(lowered, kind="credit_note", account_id=name) == [("-9.00", given_back, due)]
+    assert of_grants(lowered)[f"a-{name}"] == ("20.00", "0.00", "0.00")
+    assert of_grants(lowered)[f"b-{name}"][2] == returned
+    assert is_sound(lowered)
+
+
+def test_what_a_credit_note_gives_back_to_an_expired_grant_expires_at_once(refunded: Business) -> None:
+    assert paid(refunded, kind="credit_note", account_id="expired") == [("-99.00", "-60.00", "-39.00")]
+    assert of_grants(refunded)["of-expired"] == ("0.00", "60.00", "0.00")
+    assert is_sound(refunded)
+    posted = rows(refunded, "journal", "posted_on", "ledger_account", "debit", "credit", kind="credits_expired")
     assert posted == [
         (date(2026, 1, 20), "credits_expired", "0.00", "60.00"),
         (date(2026, 1, 20), "prepaid_credits", "60.00", "0.00"),
     ]
 
 
-def test_what_is_given_back_pays_the_next_document(landing: Landing) -> None:
-    landing.customer("acme")
-    grant(landing, "g1,50.00,2026-01-05,,granted,")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    for number, amount in (("INV-2026-000001", "49.00"), ("INV-2026-000002", "99.00")):
-        landing.pay("acme", number, amount, "2026-02-11T09:00:00Z")
-    # Entered late: the fee of 10 February falls away.
-    landing.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
-    landing.request("acme", "subscribe", "2026-03-15T09:00:00Z", "self_service", package="starter")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-15")
-    assert rows(business, "documents", "kind", "total", "credits_applied", billing_month="2026-03") == [
+@pytest.fixture(scope="module")
+def fee_gone(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """Two accounts that paid their second fee, which falls away: one of them paid a part of it by a grant."""
+    landing = Landing(tmp_path_factory.mktemp("gone") / "home")
+    for name in ("money", "credits"):
+        landing.customer(name)
+    grant(landing, "money,g1,50.00,2026-01-05,,granted,", "credits,g2,120.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    for name, month, amount in (("money", 1, "49.00"), ("money", 2, "99.00"), ("credits", 2, "78.00")):
+        landing.pay(name, number_of(business, name, date(2026, month, 10)), amount, "2026-02-11T09:00:00Z")
+    for name in ("money", "credits"):
+        # Entered late: the fee of 10 February falls away.
+        landing.request(name, "cancel", "2026-01-25T09:00:00Z", "email")
+        landing.request(name, "subscribe", "2026-03-15T09:00:00Z", "self_service", package="starter")
+    return bill_by_steps(landing.root, "2026-03", "2026-03-15")
+
+
+def test_what_is_given_back_pays_the_next_document(fee_gone: Business) -> None:
+    columns = ("kind", "total", "credits_applied")
+    assert rows(fee_gone, "documents", *columns, billing_month="2026-03", account_id="money") == [
         ("credit_note", "-99.00", "0.00"),
         ("invoice", "99.00", "0.00"),
     ]
-    assert is_sound(business)
+    assert is_sound(fee_gone)
 
 
-def test_a_negative_document_gives_back_to_the_grants_of_what_it_credits(landing: Landing) -> None:
-    landing.customer("acme")
-    grant(landing, "g1,120.00,2026-01-05,,granted,")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    landing.pay("acme", "INV-2026-000002", "78.00", "2026-02-11T09:00:00Z")
-    landing.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
-    landing.request("acme", "subscribe", "2026-03-15T09:00:00Z", "self_service", package="starter")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-15")
-    assert rows(business, "documents", "kind", "credits_applied", "due", billing_month="2026-03") == [
+def test_a_negative_document_gives_back_to_the_grants_of_what_it_credits(fee_gone: Business) -> None:
+    columns = ("kind", "credits_applied", "due")
+    assert rows(fee_gone, "documents", *columns, billing_month="2026-03", account_id="credits") == [
         ("credit_note", "-21.00", "-78.00"),
         ("invoice", "21.00", "78.00"),
     ]
-    assert is_sound(business)
+    assert is_sound(fee_gone)
 
 
 def test_a_debit_note_is_paid_by_what_is_usable_on_the_day_of_issue(landing: Landing) -> None:
@@ -391,6 +415,7 @@ def test_what_is_left_and_what_expires_next_stand_in_profile_and_report(landing:
     ]
 
 
+@pytest.mark.skipif(not sizes.LONG, reason="`test_shards.py` bills whatever is sold in shards: pytest --long")
 def test_shards_pay_as_one(landing: Landing) -> None:
     names = [f"acme-{place}" for place in range(6)]
     for name in names:

@@ -25,6 +25,7 @@ from billing.reports.profiles import account_profiles, next_bills
 from tests.billing.month.token_business import CATALOGUE, TokenBusiness
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import event
+from tests.sizes import sized
 
 OUTPUT = "model=large,kind=output|cached"
 NUMBERS = "model=4|true"
@@ -238,19 +239,49 @@ def without_rules(text: str) -> str:
     return yaml.safe_dump(plain(yaml.safe_load(text)), sort_keys=False)
 
 
-def one_customer(root: Path) -> TokenBusiness:
+ALIKE = ("acme", "fresh", "late", "moved")
+
+
+def customers(root: Path, *names: str) -> TokenBusiness:
+    """Customers with the same usage; that of each is delivered in a file of its own."""
     landing = TokenBusiness(root)
-    landing.customer("acme")
-    landing.use_tokens("acme", 5000, model="large")
-    landing.use_tokens("acme", 2500, model="small")
+    for name in names:
+        landing.customer(name)
+        landing.use_tokens(name, 5000, delivered=f"2026-01-{20 + ALIKE.index(name)}", model="large")
+        landing.use_tokens(name, 2500, delivered=f"2026-01-{20 + ALIKE.index(name)}", model="small")
     return landing
+
+
+def settled_of(business: Business, account: str, *columns: str) -> list[tuple[object, ...]]:
+    """What is settled of tokens on the account's document of March."""
+    number = number_of(business, account, date(2026, 3, 10))
+    return rows(business, "lines", *columns, kind="prior_cycle", metric="tokens", number=number)
 
 
 @pytest.fixture(scope="module")
 def issued_once(tmp_path_factory: pytest.TempPathFactory) -> TokenBusiness:
-    landing = one_customer(tmp_path_factory.mktemp("issued") / "home")
+    landing = customers(tmp_path_factory.mktemp("issued") / "home", *ALIKE)
     bill_by_steps(landing.root, "2026-02", "2026-02-10").register.close()
     return landing
+
+
+def copied(issued: TokenBusiness, root: Path) -> TokenBusiness:
+    twin = copy.copy(issued)
+    twin.root = shutil.copytree(issued.root, root)
+    return twin
+
+
+@pytest.fixture(scope="module")
+def settled(issued_once: TokenBusiness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
+    """March, in which usage of accounts came late, or moved from one rule to another."""
+    issued = copied(issued_once, tmp_path_factory.mktemp("settled") / "home")
+    issued.use_tokens("late", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
+    issued.use_tokens("fresh", 101, on="2026-01-21", delivered="2026-02-20", model="large", kind="cached")
+    path = issued.folder / f"usage/2026-01-{20 + ALIKE.index('moved')}/usage.jsonl"
+    path.write_text(path.read_text().replace('"large"', '"small"'))
+    business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
+    yield business
+    business.register.close()
 
 
 class TestAfterIssue:
@@ -258,22 +289,16 @@ class TestAfterIssue:
 
     @pytest.fixture
     def landing(self, tmp_path: Path) -> TokenBusiness:
-        return one_customer(tmp_path)
+        return customers(tmp_path, "acme")
 
     @pytest.fixture
     def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
-        """The first cycle is billed."""
-        twin = copy.copy(issued_once)
-        twin.root = shutil.copytree(issued_once.root, tmp_path / "home")
-        return twin
+        """The first cycle of all of `ALIKE` is billed."""
+        return copied(issued_once, tmp_path / "home")
 
-    def test_late_usage_settles_its_rule_alone(self, issued: TokenBusiness) -> None:
-        issued.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
-        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        settled = rows(
-            business, "lines", "metric", "rule", "amount", "description", kind="prior_cycle", metric="tokens"
-        )
-        assert settled == [
+    def test_late_usage_settles_its_rule_alone(self, settled: Business) -> None:
+        assert settled_of(settled, "acme", "rule") == []
+        assert settled_of(settled, "late", "metric", "rule", "amount", "description") == [
             (
                 "tokens",
                 "model=large",
@@ -283,7 +308,7 @@ class TestAfterIssue:
         ]
         (line,) = [
             entry
-            for entry in explain_document(business, number_of(business, "acme", date(2026, 3, 10)))
+            for entry in explain_document(settled, number_of(settled, "late", date(2026, 3, 10)))
             if (entry["kind"], entry["metric"]) == ("prior_cycle", "tokens")
         ]
         assert line["arithmetic"] == [
@@ -291,29 +316,20 @@ class TestAfterIssue:
             "6000 - 0 = 6000 over the allowance",
             "6000 x 0.002 = 12",
             "due now: together 12.00",
-            "billed before: 10.00 on INV-2026-000002 line 3: 5000 used, 0 included",
+            f"billed before: 10.00 on {number_of(settled, 'late')} line 3: 5000 used, 0 included",
             "12.00 due now - 10.00 billed before = 2.00",
             "More usage of the cycle counts now than when it was billed.",
         ]
-        assert bill_by_steps(issued.root, "2026-03", "2026-03-10").register.count() == business.register.count()
-        business.register.close()
+        again = bill_by_steps(settled.home.root, "2026-03", "2026-03-10")
+        assert again.register.count() == settled.register.count()
+        again.register.close()
 
-    def test_a_rule_that_billed_nothing_before(self, issued: TokenBusiness) -> None:
-        issued.use_tokens("acme", 101, on="2026-01-21", delivered="2026-02-20", model="large", kind="cached")
-        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [(OUTPUT, "0.01")]
-        business.register.close()
+    def test_a_rule_that_billed_nothing_before(self, settled: Business) -> None:
+        assert settled_of(settled, "fresh", "rule", "amount") == [(OUTPUT, "0.01")]
 
-    def test_usage_that_moves_from_one_rule_to_another(self, issued: TokenBusiness) -> None:
-        path = issued.folder / "usage/2026-01-20/usage.jsonl"
-        path.write_text(path.read_text().replace('"large"', '"small"'))
-        business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
+    def test_usage_that_moves_from_one_rule_to_another(self, settled: Business) -> None:
         # 7,500 of the rest are 6,500 over: seven blocks in place of two.
-        assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [
-            (None, "5.00"),
-            ("model=large", "-10.00"),
-        ]
-        business.register.close()
+        assert settled_of(settled, "moved", "rule", "amount") == [(None, "5.00"), ("model=large", "-10.00")]
 
     def test_preview_names_the_delivery_for_the_rule(self, landing: TokenBusiness) -> None:
         business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
@@ -334,9 +350,8 @@ class TestAfterIssue:
         text = CATALOGUE.replace('unit_price: "0.002"', 'unit_price: "0.001"')
         (issued.folder / "catalogue.yaml").write_text(text)
         business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [
-            ("model=large", "-5.00")
-        ]
+        for account in ALIKE:
+            assert settled_of(business, account, "rule", "amount") == [("model=large", "-5.00")]
         business.register.close()
 
     def test_rules_that_are_added_afterwards_measure_again(self, issued: TokenBusiness) -> None:
@@ -344,10 +359,8 @@ class TestAfterIssue:
         before = "              - {when: {model: gift}"
         (issued.folder / "catalogue.yaml").write_text(CATALOGUE.replace(before, f"{rule}{before}"))
         business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
-        assert rows(business, "lines", "rule", "amount", kind="prior_cycle", metric="tokens") == [
-            (None, "-2.00"),
-            ("model=small", "6.00"),
-        ]
+        for account in ALIKE:
+            assert settled_of(business, account, "rule", "amount") == [(None, "-2.00"), ("model=small", "6.00")]
         business.register.close()
 
     def test_a_catalogue_that_had_no_dimensions_before(self, landing: TokenBusiness) -> None:
@@ -433,7 +446,7 @@ def test_the_page_tells_the_rule(billed: Business) -> None:
 
 def test_shards_measure_and_bill_the_same(billed: Business, tmp_path: Path) -> None:
     shutil.copytree(billed.home.landing, tmp_path / "landing")
-    divided = bill_by_steps(tmp_path, "2026-02", "2026-02-26", shards=3)
+    divided = bill_by_steps(tmp_path, "2026-02", "2026-02-26", shards=sized(usual=2, long=3))
     for table, columns in (
         ("usage", ("account_id", "metric", "rule", "quantity", "events", "duplicates")),
         ("charges", ("account_id", "metric", "rule", "amount")),

@@ -12,6 +12,7 @@ from billing.starter import starter_catalogue
 from pipeline.run_state import warn
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
+from tests.sizes import sized
 
 CHARGES = "charge_id,account_id,on,description,amount,at_once"
 GRANTS = "grant_id,account_id,amount,granted_on,kind"
@@ -102,7 +103,7 @@ def taxed(tmp_path: Path) -> Landing:
     return landing
 
 
-@pytest.mark.parametrize("category", ["L", "M"])
+@pytest.mark.parametrize("category", sized(usual=["L"], long=["L", "M"]))
 def test_a_category_that_has_no_rate_parks_its_account_until_it_has_one(taxed: Landing, category: str) -> None:
     write(
         taxed,

@@ -1,6 +1,7 @@
 """Previews of what is sold beside packages: every difference has the input that moved it, and a title."""
 
 import shutil
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from billing.month.business import Business
 from billing.reports.preview import preview_month
 from billing.reports.preview_causes import record_given
 from tests.landing import event
+from tests.sizes import sized
 
 LATE = [
     event("late-users", "usual", "users.changed", {"level": 12}, "2026-02-25T10:00:00Z"),
@@ -42,27 +44,32 @@ def larger_coupon(root: Path) -> None:
     replaced(root, "catalogue.yaml", 'percent: "10", documents: 3', 'percent: "20", documents: 3')
 
 
+Case = tuple[Callable[[Path], None], str, set[str]]
+CASES: list[Case] = [
+    (
+        late,
+        "delivery 2026-04-01/late.jsonl is new",
+        {"Emails", "Spring offer", "Users added within the cycle", "Users in advance"},
+    ),
+    (dearer_charge, "charge set-up has changed", {"Charge set-up", "Spring offer"}),
+    (
+        dearer_seats,
+        "catalogue package starter, version of 2026-01-01 has changed",
+        {"Spring offer", "Users added within the cycle", "Users in advance"},
+    ),
+    (larger_coupon, "catalogue coupon spring has changed", {"Spring offer"}),
+]
+
+
 @pytest.mark.parametrize(
     ("change", "cause", "titles"),
-    [
-        (
-            late,
-            "delivery 2026-04-01/late.jsonl is new",
-            {"Emails", "Spring offer", "Users added within the cycle", "Users in advance"},
-        ),
-        (dearer_charge, "charge set-up has changed", {"Charge set-up", "Spring offer"}),
-        (
-            dearer_seats,
-            "catalogue package starter, version of 2026-01-01 has changed",
-            {"Spring offer", "Users added within the cycle", "Users in advance"},
-        ),
-        (larger_coupon, "catalogue coupon spring has changed", {"Spring offer"}),
-    ],
+    sized(usual=[CASES[0], CASES[3]], long=CASES),
 )
-def test_what_moved_is_named(sold: Business, tmp_path: Path, change: object, cause: str, titles: set[str]) -> None:
+def test_what_moved_is_named(
+    sold: Business, tmp_path: Path, change: Callable[[Path], None], cause: str, titles: set[str]
+) -> None:
     record_given(sold)
     root = Path(shutil.copytree(sold.home.root, tmp_path / "twin"))
-    assert callable(change)
     change(root)
     found = preview_month(Business.load(root, date(2026, 4, 1)), "2026-03")
     cycles = [row for row in found.rows() if row["what"] == "cycle" and row["account_id"] == "usual"]

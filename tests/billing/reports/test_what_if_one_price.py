@@ -13,11 +13,12 @@ from billing.inputs.catalogue_variation import Variation, grid
 from billing.model.catalogue import Catalogue
 from billing.month.business import Business
 from billing.reports.what_if import Comparison, Question, compare_catalogues
+from tests.sizes import sized
 
 FEE = ("package_fee", "proration")
 # What follows the lines of a price: parts of them, and what is missing up to a minimum.
 FOLLOWS = ("coupon", "minimum_spend")
-PRICES = {
+_ALL_PRICES = {
     "packages.starter.price.monthly": (FEE, "starter"),
     "packages.silver.price.monthly": (FEE, "silver"),
     "packages.gold.price.monthly": (FEE, "gold"),
@@ -26,6 +27,7 @@ PRICES = {
     "packages.starter.seats.price": (("seats", "proration"), "starter"),
     "add_ons.more_emails.price.monthly": (("add_on",), None),
 }
+PRICES = dict(list(_ALL_PRICES.items())[:: sized(usual=2, long=1)])
 
 
 @pytest.fixture(scope="module")

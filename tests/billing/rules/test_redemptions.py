@@ -25,6 +25,7 @@ from billing.rules.redemptions import (
 from billing.rules.subscriptions import read_lives
 from billing.rules.terms import terms_frames
 from billing.rules.withdrawals import without_withdrawn
+from tests.sizes import sized
 
 TEN = Decimal(10)
 SPRING = Coupon("spring", "Spring offer", percent=TEN)
@@ -303,7 +304,7 @@ def test_the_answers_stand_among_the_decisions_of_the_month_of_the_request(ref_1
 _ACCOUNTS = ("a", "b", "c", "d")
 
 
-@settings(max_examples=60)
+@settings(max_examples=sized(usual=12, long=60))
 @given(
     st.lists(
         st.tuples(

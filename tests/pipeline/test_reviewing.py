@@ -181,7 +181,7 @@ def test_the_job_of_the_ui_issues_what_the_page_of_the_drafts_names(landing: Lan
 
 
 # calls of each shard that are done before the kill, after the register has the documents
-@pytest.mark.parametrize("write", ["_write_what_issuing_moved", "write_issued"])
+@pytest.mark.parametrize("write", sized(usual=["write_issued"], long=["_write_what_issuing_moved", "write_issued"]))
 @pytest.mark.parametrize("done", sized(usual=[1], long=[0, 1, 2]))
 def test_an_issue_of_shards_that_was_killed_between_their_writes_is_completed(
     landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str, done: int

@@ -18,6 +18,7 @@ from assets.partitions import calendars_of
 from pipeline.definitions import definitions, defs
 from pipeline.job_lists import MONTHLY
 from tests.assets.graph_text import GRAPH, graph_text
+from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,7 +139,7 @@ print(order, steps, graph.get(dg.AssetKey("shards")).partitions_def, sep="\\n")
 """
 
 
-@pytest.mark.parametrize("executor", ["celery", "k8s"])
+@pytest.mark.parametrize("executor", sized(["celery"], ["celery", "k8s"]))
 def test_on_a_cluster_the_graph_has_the_steps_that_are_spread_over_it(tmp_path: Path, executor: str) -> None:
     (tmp_path / "dagster.yaml").write_text("storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}\n")
     settings = {
@@ -177,7 +178,10 @@ importlib.import_module(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["pipeline.run_state", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
+@pytest.mark.parametrize(
+    "module",
+    ["pipeline.run_state", "pipeline.definitions", *sized([], ["pipeline.runs", "pipeline.notices"])],
+)
 def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
     done = subprocess.run(
@@ -186,7 +190,7 @@ def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> 
     assert done.stdout == "True\n"
 
 
-@pytest.mark.parametrize("start", ["2025-05-17", '"2025-05-17"', "'2025-05-01'"])
+@pytest.mark.parametrize("start", sized(['"2025-05-17"'], ["2025-05-17", '"2025-05-17"', "'2025-05-01'"]))
 def test_the_calendars_are_those_of_the_home(tmp_path: Path, start: str) -> None:
     landing = tmp_path / "home" / "landing"
     landing.mkdir(parents=True)

@@ -22,7 +22,7 @@ from tests.pipeline.outside import Ended, content_of, overage
 from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, FULL_DISK, HALF_A_SHARD, IN_ISSUE
 from tests.postgresql import Server, register_rows
 from tests.rabbitmq import Broker
-from tests.sizes import sized
+from tests.sizes import LONG, sized
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -131,7 +131,7 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         cluster.environment |= home.environment
         cluster.daemon(home.name)
         home.suffers(slow(0.01))
-        said = _said_on_a_full_disk(cluster, home) if home.store and can_mount(tmp_path) else ""
+        said = _said_on_a_full_disk(cluster, home) if LONG and home.store and can_mount(tmp_path) else ""
         one = cluster.worker("one", home.name, HALF_A_SHARD)
         command = cluster.command(home.name, *BILL)
         cluster.reached("one", command)

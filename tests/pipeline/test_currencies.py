@@ -37,7 +37,7 @@ def test_four_currencies_in_one_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert verified.status == 0, verified.messages
     monkeypatch.undo()
     for account in ("kwd", "jpy"):
-        home.use(account, "2026-01-25", emails=1000, delivered="2026-03-01")
+        home.use(account, "2026-02-05", emails=1000, delivered="2026-03-01")
     corrected = overage("correct", "2026-02", "--as-of", "2026-03-01", "--reason", "Late usage", "--home", home.root)
     assert corrected.status == 0, corrected.messages
     assert "debit notes: 1, JPY 450 more due" in corrected.messages

@@ -7,6 +7,7 @@ from facturx import get_xml_from_pdf
 from tests.european_business import change_catalogue, european
 from tests.invoice_rules import findings
 from tests.pipeline.outside import bill, overage, show
+from tests.sizes import LONG
 
 
 def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> None:
@@ -20,7 +21,7 @@ def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> 
 
     checked = overage("check", "--home", home)
     assert "account us: missing_for_format: its format xrechnung has a tax rate for everything" in checked.output
-    billed = bill(home, "2026-01", "2026-01-31", paper=True, profiles=True)
+    billed = bill(home, "2026-01", "2026-01-31", paper=True, profiles=LONG)
     assert billed.status == 1
     assert "account us is parked: its format xrechnung has a tax rate" in billed.messages
     folder = home / "documents" / "2026-01"
@@ -30,7 +31,7 @@ def test_e_invoices_are_billed_checked_verified_and_exported(tmp_path: Path) -> 
     assert b"xrechnung_3.0" in (folder / f"{numbers['de']}.xml").read_bytes()
     assert not (folder / f"{numbers['fr']}.xml").exists()
     assert findings(get_xml_from_pdf((folder / f"{numbers['fr']}.pdf").read_bytes())[1]) == []
-    assert overage("verify", "--home", home).status == 0
+    assert not LONG or overage("verify", "--home", home).status == 0
 
     accounts.write_text(accounts.read_text().replace("us@example.com", "other@example.com").replace(",xrechnung", ","))
     assert bill(home, "2026-01", "2026-01-31", paper=True, profiles=True).status == 0

@@ -13,7 +13,7 @@ from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
-EVERY = sized(usual=100, long=1)
+EVERY = sized(usual=250, long=1)
 """Of so many calls of a run one fails, and half as often one of a server; in a long run every one."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.outside import Landing, bill, overage, show
+from tests.sizes import sized
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -18,6 +19,8 @@ import os, signal
 from billing.month import issuing as month
 from sqlalchemy.engine.default import DefaultDialect
 
+# a test in the background of a shell is given none
+signal.signal(signal.SIGINT, signal.default_int_handler)
 issue, close = month.issue_documents, DefaultDialect.do_close
 pressed = []
 
@@ -50,7 +53,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("where", ["closing", "tidying", "group"])
+@pytest.mark.parametrize("where", sized(["group"], ["closing", "tidying", "group"]))
 def test_the_keyboard_ends_a_run_with_one_message(tmp_path: Path, where: str) -> None:
     landing = Landing(tmp_path)
     for name in ("acme", "beta"):

@@ -15,6 +15,7 @@ from billing.reports.journal import write_journal
 from billing.reports.profiles import balances
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, bill, bill_once, overage, show
+from tests.sizes import LONG
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -119,10 +120,10 @@ def test_overage_is_earned_at_once_and_tax_is_owed(tmp_path: Path) -> None:
 
 
 def test_what_is_given_back_stands_apart_from_revenue(landing: Landing) -> None:
-    landing.use("acme", emails=16_000)
+    landing.use("acme", "2026-02-05", emails=16_000)
     booked(landing.root, "2026-02", "2026-02-10")
     # the log is replaced by an empty one: 3.00 come back, at once
-    (landing.folder / "usage" / "2026-01-20" / "usage.jsonl").write_text("")
+    (landing.folder / "usage" / "2026-02-05" / "usage.jsonl").write_text("")
     ended = overage(
         "correct", "2026-02", "--as-of", "2026-02-11", "--reason", "The log was wrong.", "--home", landing.root
     )
@@ -213,14 +214,14 @@ def test_ingested_usage_that_was_changed_by_hand_is_named(landing: Landing) -> N
 
 @pytest.fixture(scope="module")
 def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two months that were billed and verified."""
+    """Two months that were billed; in a long run they are verified, and others are in a usual one."""
     landing = Landing(tmp_path_factory.mktemp("agreeing"))
     landing.customer("acme")
     landing.use("acme", "2026-01-20", emails=20_000)
     landing.use("acme", "2026-01-20", leads=1)
     bill_by_steps(landing.root, "2026-01", "2026-01-31")
     bill(landing.root, "2026-02", "2026-02-28")
-    assert overage("verify", "--home", landing.root).output == ""
+    assert not LONG or overage("verify", "--home", landing.root).output == ""
     return landing.root
 
 

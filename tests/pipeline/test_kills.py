@@ -130,12 +130,10 @@ WITH_REPORT = ("profiles",)
 WITH_PROFILES = sized(usual={"correct"}, long=None)
 """Stories that write profiles, balances, amounts to collect and the journal; None: all."""
 STORIES: dict[str, Callable[[Path], Command]] = {
-    "bill": first_bills,
-    # a usual run kills it while it changes a register on a server
-    **sized(usual={}, long={"bill again": late_delivery}),
+    # a usual run kills the first while it issues, and the other while it changes a register on a server
+    **sized(usual={}, long={"bill": first_bills, "bill again": late_delivery}),
     "bill what moved": everything_moves,
-    "bill what came back": what_came_back,
-    "bill through": roll_forward,
+    **sized(usual={}, long={"bill what came back": what_came_back, "bill through": roll_forward}),
     "issue": reviewed_drafts,
     "correct": corrections,
 }

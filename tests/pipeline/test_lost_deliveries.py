@@ -96,6 +96,7 @@ def test_without_archive_and_lake_nothing_is_given_back(billed: Billed) -> None:
     assert [total for (total,) in rows(business, "documents", "total")] == ["99.00", "108.50", "102.00"]
 
 
+@pytest.mark.parametrize("billed", sized(["postgresql"], ["sqlite", "postgresql"]), indirect=True)
 def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
@@ -129,6 +130,7 @@ def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: Bille
     assert rows(business, "documents", "total", billing_month="2026-04") == [("108.00",)]
 
 
+@pytest.mark.parametrize("billed", WHERE_IT_MATTERS_LESS, indirect=True)
 def test_a_record_names_hash_rows_and_sums_and_is_written_once(billed: Billed) -> None:
     landing, register = billed
     business = Business.load(landing.root, date(2026, 2, 28), register)
@@ -164,7 +166,7 @@ def test_every_command_names_what_is_lost_and_a_correction_issues_nothing(landin
     assert Business.load(landing.root, date(2026, 3, 1)).register.count() == 2
 
 
-@pytest.mark.parametrize("is_found_again", [False, True])
+@pytest.mark.parametrize("is_found_again", sized([False], [False, True]))
 def test_a_correction_goes_on_without_what_was_given_up_and_with_the_archive(
     landing: Landing, is_found_again: bool
 ) -> None:

@@ -20,7 +20,7 @@ from billing.reports.verify import disagreements
 from pipeline.run_state import parked
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
-from tests.sizes import sized
+from tests.sizes import LONG, sized
 
 
 @pytest.fixture
@@ -122,6 +122,8 @@ def test_a_preview_and_the_profile_show_what_waited_while_an_account_was_parked(
     found = previewed(Business.load(landing.root, date(2026, 4, 30)), "2026-04", "gone")
     assert [row[2:] for row in found if row[0] == "document"] == [(None, "204.00", waited)]
     assert [row[4] for row in found if row[0] == "line"] == [["billing date 2026-04-10 has come"], waited, waited]
+    if not LONG:
+        return
     # once it is billed, late usage of that cycle is late usage as any other
     record_given(bill_by_steps(landing.root, "2026-04", "2026-04-30"))
     landing.use("gone", "2026-02-22", emails=1_000, delivered="2026-05-01")
@@ -133,7 +135,9 @@ def test_a_preview_and_the_profile_show_what_waited_while_an_account_was_parked(
     assert profiles["upcoming_amount"].to_list() == [Decimal("99.00")]
 
 
-@pytest.mark.parametrize(("right", "wrong"), [(",US,,,", ",US,,flase,"), ("Springfield", "S" * 201)])
+@pytest.mark.parametrize(
+    ("right", "wrong"), sized([(",US,,,", ",US,,flase,")], [(",US,,,", ",US,,flase,"), ("Springfield", "S" * 201)])
+)
 def test_a_customer_that_was_never_billed_and_whose_row_is_set_aside_is_parked_until_it_is_mended(
     landing: Landing, right: str, wrong: str
 ) -> None:

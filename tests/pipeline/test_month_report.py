@@ -19,6 +19,7 @@ from billing.sample import write_sample
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Ended, Landing, bill, blank_files, blank_page, overage, show, total_of
+from tests.sizes import sized
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
@@ -166,7 +167,7 @@ def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, m
     monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
     monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     home = tmp_path / "home"
-    write_sample(home, accounts=40, months=1, events_per_account_day=1)
+    write_sample(home, accounts=sized(12, 40), months=1, events_per_account_day=1)
     accounts = pl.read_csv(home / "landing" / "accounts.csv", infer_schema=False)
     secrets = {
         text for name in ("account_id", "name", "email") for text in accounts[name].drop_nulls() if len(text) > 3

@@ -157,7 +157,7 @@ def settled_by_account(rows: list[Row], amount: str) -> dict[str, Decimal]:
 
 
 # a story takes seconds: what fails is printed as it was drawn
-@settings(max_examples=2, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=sized(usual=1, long=2), phases=[Phase.explicit, Phase.generate])
 @given(
     rounds=st.lists(
         st.tuples(
@@ -170,7 +170,8 @@ def settled_by_account(rows: list[Row], amount: str) -> dict[str, Decimal]:
         ),
         min_size=2,
         max_size=sized(usual=3, long=4),
-    )
+        # Hypothesis begins with the simplest story, which tells little
+    ).filter(lambda rounds: len({what for _, happenings in rounds for what, *_ in happenings}) > 2)
 )
 def test_billing_does_what_was_previewed(rounds: list[tuple[int, list[tuple[str, str, int]]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -69,7 +69,7 @@ def test_tables_pages_and_documents_are_the_same_bytes_wherever_they_are_made(tm
 
 def drafted_and_issued(home: Path) -> list[dict[str, object]]:
     """Every file, and the register, of a made-up business after its drafts and after they were issued."""
-    write_sample(home, accounts=sized(60, 120), months=2, events_per_account_day=Decimal("0.2"))
+    write_sample(home, accounts=sized(60, 120), months=sized(1, 2), events_per_account_day=Decimal("0.2"))
     found: list[dict[str, object]] = []
     subscribed = [json.loads(line) for line in (home / "landing" / "requests.jsonl").read_text().splitlines()]
     with (home / "landing" / "requests.jsonl").open("a") as requests:
@@ -78,7 +78,8 @@ def drafted_and_issued(home: Path) -> list[dict[str, object]]:
             if row["kind"] == "subscribe" and row["at"] < "2026-01-14":
                 refund = row | {"request_id": row["request_id"] + "-back", "at": "2026-01-25T00:00:00Z"}
                 requests.write(json.dumps(refund | {"kind": "refund", "channel": "support"}) + "\n")
-    for as_of, issues in ((date(2026, 1, 20), True), (date(2026, 2, 17), False), (date(2026, 2, 17), True)):
+    last = sized(usual=date(2026, 1, 31), long=date(2026, 2, 17))
+    for as_of, issues in ((date(2026, 1, 20), True), (last, False), (last, True)):
         business = replace(Business.load(home, as_of), issues=issues)
         ingest_usage(business)
         bring_up_to_date(business, as_of.strftime("%Y-%m"))
@@ -106,7 +107,7 @@ def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_on
 
 
 def test_what_has_just_been_closed_is_written_as_the_register_tells_it_later(tmp_path: Path) -> None:
-    write_sample(tmp_path, accounts=sized(25, 120), months=2, events_per_account_day=Decimal("0.2"))
+    write_sample(tmp_path, accounts=sized(12, 120), months=2, events_per_account_day=Decimal("0.2"))
     for as_of, closed in ((date(2026, 2, 10), {False, True}), (date(2026, 2, 28), {True})):
         business = Business.load(tmp_path, as_of)
         ingest_usage(business)

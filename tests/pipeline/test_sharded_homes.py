@@ -61,7 +61,7 @@ class Way:
         return f"{self.shards} {self.place} {self.steps}"
 
 
-CHANGED: Final = sized(usual=(2, 3), long=(4, 7, 7, 7, 7))
+CHANGED: Final = sized(usual=(1, 2), long=(4, 7, 7, 7, 7))
 WAYS: Final = sized(
     usual=[Way(CHANGED, "bucket")],
     long=[
@@ -258,15 +258,15 @@ def pages(home: Kept, worker: str) -> dict[str, str]:
 
 def test_documents_numbers_files_register_and_tables_are_the_same(whole: Kept, other: Kept) -> None:
     # A worker that has seen nothing yet gets all of it.
-    verified = [home.run("verify", worker="new") for home in (whole, other)]
-    assert [ended.status for ended in verified] == [0, 0]
+    verified = [home.run("verify", worker="new") for home in sized(usual=(other,), long=(whole, other))]
+    assert {ended.status for ended in verified} == {0}
     assert register_rows(other.register) == register_rows(whole.register)
     wanted, found = (pages(home, "new") for home in (whole, other))
     assert sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)) == []
     of_whole, of_other = (tables(home, "new") for home in (whole, other))
     assert [name for name in TABLES if not of_whole[name].equals(of_other[name])] == []
     if other.cluster is None:
-        assert other.told == whole.told
+        assert other.told[: len(whole.told)] == whole.told
     # Each month keeps the shards that it was begun with.
     parts = [len(Home(other.folder("new")).parts(TABLES["cycles"], billing_hint(n + 1)[0])) for n in range(MONTHS)]
     assert parts == list(other.way.shards)
@@ -300,10 +300,10 @@ def test_every_command_says_of_a_sharded_home_what_it_says_of_one_piece(whole: K
         ("show", "journal", "--month", last, "--format", "csv"),
         ("explain", "INV-2026-000003", "--all"),
         ("preview", following, "--as-of", later, "--format", "json"),
-        ("correct", last, "--reason", "None.", "--as-of", as_of, "--draft"),
-        ("compare-invoices", invoices, "--as-of", as_of, "--format", "csv"),
     ]
     others: list[tuple[object, ...]] = [
+        ("correct", last, "--reason", "None.", "--as-of", as_of, "--draft"),
+        ("compare-invoices", invoices, "--as-of", as_of, "--format", "csv"),
         ("check",),
         ("show", "profile", "--as-of", later),
         ("show", "drafts", "--as-of", later),

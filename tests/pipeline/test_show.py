@@ -17,6 +17,7 @@ from billing.model.text import counted
 from billing.reports.show import TECHNICAL
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Ended, Landing, Row, bill, content_of, event, one, overage, show
+from tests.sizes import LONG
 
 # what is promised to those who read the tables; there may be more columns
 PROMISED = {
@@ -307,6 +308,8 @@ def test_explain_refers_to_all_only_where_it_adds_something(tmp_path: Path) -> N
     assert not refers("acme", "invoice", "2026-01-10")
     assert not refers("acme", "debit_note", "2026-02-10")
     assert not refers("full", "invoice", "2026-02-10")
+    if not LONG:
+        return
     # what is known now is more than what was billed
     landing.use("full", "2026-01-25", emails=2_000, delivered="2026-02-22")
     bill_by_steps(tmp_path, "2026-03", "2026-03-15")

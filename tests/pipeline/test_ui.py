@@ -27,6 +27,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     real = subprocess.Popen
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    # tests may run under nohup, which ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     processes: Started = []
 
     def standing_in(webserver: str, daemon: str) -> Started:
@@ -42,6 +44,10 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     yield standing_in
     for each, handler in before.items():
         signal.signal(each, handler)
+    # what is left of them would fail whichever test is at work when it is tidied up
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 STAYS = "import time; time.sleep(600)"
@@ -49,10 +55,12 @@ ENDS = "pass"
 STOPS_US = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
 HANGS_UP = STOPS_US.replace("SIGTERM", "SIGHUP")
 SERVES = """
-import sys
+import signal, sys
 from pathlib import Path
 from pipeline import ui
 
+# a test in the background of a shell is given none
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ui._refuse_busy_port = lambda *_: None
 real = ui.subprocess.Popen
 ui.CodeServer.wait = lambda *_: True
@@ -64,18 +72,22 @@ sys.exit(ui.serve(Path(sys.argv[1]), "127.0.0.1", 3000, lambda said: print(said,
 
 def test_ctrl_c_in_a_terminal_stops_the_ui_without_a_traceback(tmp_path: Path) -> None:
     home = Landing(tmp_path / "home").root
-    serving = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", SERVES, str(home)],
         env=os.environ | {"DAGSTER_HOME": str(tmp_path / "dagster")},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert serving.stderr is not None
-    while "stop it with Ctrl-C" not in serving.stderr.readline():
-        assert serving.poll() is None
-    os.killpg(serving.pid, signal.SIGINT)
-    assert (serving.communicate(timeout=120)[1], serving.returncode) == ("stopping\n", 0)
+    ) as serving:
+        try:
+            assert serving.stderr is not None
+            while "stop it with Ctrl-C" not in serving.stderr.readline():
+                assert serving.poll() is None
+            os.killpg(serving.pid, signal.SIGINT)
+            assert (serving.communicate(timeout=120)[1], serving.returncode) == ("stopping\n", 0)
+        finally:
+            # what is left of it would fail whichever test is at work when it is tidied up
+            serving.terminate()
 
 
 def test_a_port_that_is_taken_is_refused_before_anything_is_announced_or_started(

@@ -346,7 +346,10 @@ def _settle_credits(oracle: Oracle, business: Business, told: Story, day: date) 
         uses.setdefault(row["number"], []).append((row["grant_id"], row["amount"], row["gives_back"]))
     new = [document for document in oracle.documents if document.issued_on == day]
     order = {number: place for place, number in enumerate(business.register.documents()["number"])}
-    for document in sorted(new, key=lambda each: (each.billing_date, each.account_id, order[each.number])):
+    # A refund may follow on the day on which its document is issued.
+    for document in sorted(
+        new, key=lambda each: (each.billing_date, each.account_id, each.corrects is not None, order[each.number])
+    ):
         found = uses.get(document.number, [])
         if document.total > 0:
             wanted = oracle.credits.paid(document, told.grants_given(day), oracle.documents, told.payments)

@@ -25,14 +25,18 @@ _FIRST = (
     "test_cluster",
     "test_finance_desk",
     "test_kills",
-    "test_life_story",
-    "test_store_homes",
+    "test_shards",
     "test_preview",
     "test_bill",
+    "test_store_homes",
+    "test_life_story",
+    "test_forecast",
     "test_currencies",
-    "test_add_on_cases",
-    "test_money_cases",
-    "test_months",
+    "test_sharded_homes",
+    "test_what_if",
+    "test_replaying",
+    "test_show",
+    "test_corrections",
 )
 
 

@@ -20,6 +20,7 @@ from billing.store.monthly import read_month
 from tests.by_steps import bill_by_steps
 from tests.life_story.business import story
 from tests.life_story.offers import FEATURES
+from tests.long_runs import long_only
 from tests.sizes import sized
 
 SEEDS: Final = sized(usual=(1,), long=tuple(range(1, 13)))
@@ -30,6 +31,7 @@ AHEAD: Final = sized(usual=2, long=3)
 SHARDS: Final[tuple[int, ...]] = sized(usual=(), long=(3,))
 
 
+@long_only("reports/test_forecast compares forecasts with what plain Python says, and with what is issued then")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_foreseen_usage_is_billed_as_measured_usage_is(seed: int, tmp_path: Path) -> None:
     told = story(seed, ACCOUNTS, MONTHS, frozenset(FEATURES))

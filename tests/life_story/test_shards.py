@@ -27,6 +27,7 @@ from billing.reports.verify import disagreements
 from tests.billing.month.test_shards import registered, tables
 from tests.by_steps import bill_by_steps
 from tests.life_story.business import Story, story
+from tests.long_runs import long_only
 from tests.sizes import sized
 
 SEEDS: Final = sized(usual=[18], long=range(1, 30))
@@ -50,6 +51,7 @@ class Killed(BaseException):
     """A process that is gone: nothing catches it."""
 
 
+@long_only("month/test_shards bills whatever is sold in shards, and shards that were killed")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_life_in_shards_is_that_of_one_piece(seed: int, tmp_path: Path) -> None:
     told, draw = story(seed, ACCOUNTS, MONTHS), random.Random(seed)  # noqa: S311 # a story, not a secret

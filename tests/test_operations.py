@@ -19,6 +19,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from tests.long_runs import long_only
 from tests.pipeline.outside import Landing
 from tests.postgresql import Server
 
@@ -28,6 +29,7 @@ PATIENCE = 300
 """Seconds that a busy machine may take to start a process."""
 
 
+@long_only("each command of the page has tests of its own")
 def test_every_command_of_the_page_runs_in_its_order(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     commands = re.findall(r"^```sh\n(.*?)^```", page, re.M | re.S)

@@ -23,6 +23,7 @@ from tests.life_story.business import TAX_IDS, Json, Story, story
 from tests.life_story.offers import FEATURES
 from tests.life_story.oracle import Oracle
 from tests.life_story.test_life_story import _live, _run
+from tests.long_runs import long_only
 from tests.sizes import sized
 
 SEEDS: Final = sized(usual=(12,), long=range(11, 17))
@@ -33,6 +34,7 @@ CANDIDATES: Final = sized(usual=1, long=20)
 MONTHS: Final = sized(usual=4, long=12)
 
 
+@long_only("reports/test_what_if_one_price and pipeline/test_what_if hold the identity law")
 @pytest.mark.parametrize("seed", LIVED_SEEDS)
 def test_the_catalogue_as_it_is_gives_what_is_due_and_what_was_issued(seed: int, tmp_path: Path) -> None:
     told = story(seed, ACCOUNTS, LIVED_MONTHS, frozenset(FEATURES))
@@ -59,6 +61,7 @@ def test_the_catalogue_as_it_is_gives_what_is_due_and_what_was_issued(seed: int,
             assert (totals["before"] - totals["issued"]).sum() == difference
 
 
+@long_only("reports/test_what_if_one_price compares candidates with what they bill")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_another_catalogue_gives_what_the_oracle_bills_under_it(seed: int, tmp_path: Path) -> None:
     told = story(seed, ACCOUNTS, MONTHS, frozenset(FEATURES) - {"credits"})

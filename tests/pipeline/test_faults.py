@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.exit_status import PARTLY, REFUSED, exit_status
 from tests.by_steps import bill_by_steps
+from tests.long_runs import long_only
 from tests.pipeline.faults import counted_calls, lost_connections
 from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
@@ -84,6 +85,7 @@ def test_whichever_call_fails_the_next_run_completes_it(
         shutil.rmtree(home)
 
 
+@long_only("test_server_register completes a run whose server vanished")
 def test_whichever_call_loses_the_connection_to_a_server_the_next_run_completes_it(
     tmp_path: Path, postgresql: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 import sqlalchemy as sa
 
+from tests.long_runs import long_only
 from tests.pipeline.outside import Landing, bill, content_of, overage
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
@@ -79,6 +80,7 @@ def test_a_server_that_vanishes_interrupts_the_run_and_a_second_one_completes_it
     assert [row[0] for row in register_rows(url)["documents"]] == [f"INV-2026-00000{place}" for place in range(1, 7)]
 
 
+@long_only("register/test_register issues from several processes at once")
 # in a usual run different months on a server; in a long run both places with both pairs of months
 @pytest.mark.parametrize(
     ("on_a_server", "months"),

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from billing.starter import starter_catalogue
 
@@ -34,7 +35,7 @@ class Landing:
     def folder(self) -> Path:
         return self.root / "landing"
 
-    def copied(self, root: Path) -> "Landing":
+    def copied(self, root: Path) -> Self:
         """The same business in another folder."""
         twin = copy.copy(self)
         twin.root = shutil.copytree(self.root, root)

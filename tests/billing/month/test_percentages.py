@@ -1,8 +1,6 @@
 """Percentage tariffs through the steps of a month (rule 34): amounts and events, true-ups, explain and stored pages."""
 
-import copy
 import json
-import shutil
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -163,16 +161,10 @@ def issued_once(tmp_path_factory: pytest.TempPathFactory) -> TokenBusiness:
     return landing
 
 
-def copied(issued: TokenBusiness, root: Path) -> TokenBusiness:
-    twin = copy.copy(issued)
-    twin.root = shutil.copytree(issued.root, root)
-    return twin
-
-
 @pytest.fixture(scope="module")
 def settled(issued_once: TokenBusiness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
     """March, after a late event of one account and a withdrawn delivery of another one."""
-    issued = copied(issued_once, tmp_path_factory.mktemp("settled") / "home")
+    issued = issued_once.copied(tmp_path_factory.mktemp("settled") / "home")
     issued.take("late", "0.00", on="2026-01-21", delivered="2026-02-20")
     (issued.folder / "usage/2026-01-21/usage.jsonl").write_text("")
     business = bill_by_steps(issued.root, "2026-03", "2026-03-10")
@@ -203,7 +195,7 @@ class TestAfterIssue:
         assert settled_of(settled, "withdrawn", "metric", "amount") == [("payments", "-4.95")]
 
     def test_another_price_of_events(self, issued_once: TokenBusiness, tmp_path: Path) -> None:
-        issued = copied(issued_once, tmp_path / "home")
+        issued = issued_once.copied(tmp_path / "home")
         text = CATALOGUE.replace('per_event: "0.30"}', 'per_event: "0.25"}')
         (issued.folder / "catalogue.yaml").write_text(text)
         business = bill_by_steps(issued.root, "2026-03", "2026-03-10")

@@ -1,6 +1,5 @@
 """Rule 34 through the steps of a month: each rule of a tariff by dimension rates its own part of the usage."""
 
-import copy
 import io
 import json
 import re
@@ -265,16 +264,10 @@ def issued_once(tmp_path_factory: pytest.TempPathFactory) -> TokenBusiness:
     return landing
 
 
-def copied(issued: TokenBusiness, root: Path) -> TokenBusiness:
-    twin = copy.copy(issued)
-    twin.root = shutil.copytree(issued.root, root)
-    return twin
-
-
 @pytest.fixture(scope="module")
 def settled(issued_once: TokenBusiness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Business]:
     """March, in which usage of accounts came late, or moved from one rule to another."""
-    issued = copied(issued_once, tmp_path_factory.mktemp("settled") / "home")
+    issued = issued_once.copied(tmp_path_factory.mktemp("settled") / "home")
     issued.use_tokens("late", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
     issued.use_tokens("fresh", 101, on="2026-01-21", delivered="2026-02-20", model="large", kind="cached")
     path = issued.folder / f"usage/2026-01-{20 + ALIKE.index('moved')}/usage.jsonl"
@@ -294,7 +287,7 @@ class TestAfterIssue:
     @pytest.fixture
     def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
         """The first cycle of all of `ALIKE` is billed."""
-        return copied(issued_once, tmp_path / "home")
+        return issued_once.copied(tmp_path / "home")
 
     def test_late_usage_settles_its_rule_alone(self, settled: Business) -> None:
         assert settled_of(settled, "acme", "rule") == []

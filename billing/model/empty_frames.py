@@ -28,6 +28,11 @@ def skip_if_empty(
     by
         Names of the parameters that decide which columns the result has, apart from the columns of the frames: text,
         booleans, or lists of text.
+
+    Raises
+    ------
+    AssertionError
+        When the function is called and makes rows of none.
     """
 
     def decorate(function: Callable[P, pl.DataFrame]) -> Callable[P, pl.DataFrame]:
@@ -55,7 +60,9 @@ def skip_if_empty(
                 columns = found.schema if known is None else known.schema
                 if not found.is_empty() or found.schema != columns:
                     name = function.__qualname__
-                    raise AssertionError(f"{name}, of no rows: found {found}, expected no rows with columns {columns}")
+                    raise AssertionError(
+                        f"{name}, of no rows: found {found.height} of {found.schema}, expected none of {columns}"
+                    )
                 known = remembered[key] = found
             return known.clone()
 

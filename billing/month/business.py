@@ -161,7 +161,7 @@ class Business:
             inputs=self.inputs.of(buckets),
             register=self.register.of(buckets),
             first_month_of_all=first_month,
-            # What a shard has computed is kept while others are at work: its subscriptions are on disk.
+            # Keep the cache of a shard while others are at work: it is small, subscriptions are on disk.
             computed=self.computed.once(("shard", buckets), None, Computed),
         )
 

@@ -28,12 +28,11 @@ from tests.billing.month.test_shards import registered, tables
 from tests.by_steps import bill_by_steps
 from tests.life_story.business import Story, story
 from tests.long_runs import long_only
-from tests.sizes import sized
 
-SEEDS: Final = sized(usual=[18], long=range(1, 30))
-ACCOUNTS: Final = sized(usual=5, long=12)
-MONTHS: Final = sized(usual=2, long=9)
-COUNTS: Final = sized(usual=(1, 2), long=(1, 2, 3, 5))
+SEEDS: Final = range(1, 30)
+ACCOUNTS: Final = 12
+MONTHS: Final = 9
+COUNTS: Final = (1, 2, 3, 5)
 WRITES: Final = 40
 VIEWS: Final[dict[str, Callable[[Business], pl.DataFrame]]] = {
     "balances": balances,

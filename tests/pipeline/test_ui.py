@@ -44,7 +44,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
     yield standing_in
     for each, handler in before.items():
         signal.signal(each, handler)
-    # what is left of them would fail whichever test is at work when it is tidied up
+    # Close them here: a warning of the garbage collector would fail another test.
     for process in processes:
         process.kill()
         process.wait()
@@ -86,7 +86,7 @@ def test_ctrl_c_in_a_terminal_stops_the_ui_without_a_traceback(tmp_path: Path) -
             os.killpg(serving.pid, signal.SIGINT)
             assert (serving.communicate(timeout=120)[1], serving.returncode) == ("stopping\n", 0)
         finally:
-            # what is left of it would fail whichever test is at work when it is tidied up
+            # Close it here: a warning of the garbage collector would fail another test.
             serving.terminate()
 
 

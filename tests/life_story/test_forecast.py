@@ -21,14 +21,13 @@ from tests.by_steps import bill_by_steps
 from tests.life_story.business import story
 from tests.life_story.offers import FEATURES
 from tests.long_runs import long_only
-from tests.sizes import sized
 
-SEEDS: Final = sized(usual=(1,), long=tuple(range(1, 13)))
-ACCOUNTS: Final = sized(usual=10, long=25)
-MONTHS: Final = sized(usual=2, long=12)
-AHEAD: Final = sized(usual=2, long=3)
+SEEDS: Final = tuple(range(1, 13))
+ACCOUNTS: Final = 25
+MONTHS: Final = 12
+AHEAD: Final = 3
 """How many months are forecast."""
-SHARDS: Final[tuple[int, ...]] = sized(usual=(), long=(3,))
+SHARDS: Final[tuple[int, ...]] = (3,)
 
 
 @long_only("reports/test_forecast compares forecasts with what plain Python says, and with what is issued then")

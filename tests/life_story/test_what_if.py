@@ -24,14 +24,13 @@ from tests.life_story.offers import FEATURES
 from tests.life_story.oracle import Oracle
 from tests.life_story.test_life_story import _live, _run
 from tests.long_runs import long_only
-from tests.sizes import sized
 
-SEEDS: Final = sized(usual=(12,), long=range(11, 17))
-LIVED_SEEDS: Final = sized(usual=(10,), long=range(1, 9))
-ACCOUNTS: Final = sized(usual=8, long=25)
-LIVED_MONTHS: Final = sized(usual=3, long=18)
-CANDIDATES: Final = sized(usual=1, long=20)
-MONTHS: Final = sized(usual=4, long=12)
+SEEDS: Final = range(11, 17)
+LIVED_SEEDS: Final = range(1, 9)
+ACCOUNTS: Final = 25
+LIVED_MONTHS: Final = 18
+CANDIDATES: Final = 20
+MONTHS: Final = 12
 
 
 @long_only("reports/test_what_if_one_price and pipeline/test_what_if hold the identity law")

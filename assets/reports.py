@@ -26,7 +26,6 @@ from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, CRE
 from billing.model.columns import Table
 from billing.model.tables import CHARGES, DECISIONS, DOCUMENTS, DUES, PARKED, UNBILLED
 from billing.month.business import Business
-from billing.month.credits import credits
 from billing.month.recorded_inputs.months import (
     built_months,
     first_moved_before,
@@ -35,13 +34,11 @@ from billing.month.recorded_inputs.months import (
     record_when_complete,
 )
 from billing.month.steps import days_to_ingest
+from billing.reports.accounts import ACCOUNT_TABLES, write_accounts
 from billing.reports.month_report import MonthReport, month_report
 from billing.reports.month_report_page import month_charts, package_titles, write_report
-from billing.reports.portal_pages import write_portal_pages
 from billing.reports.preview_causes import record_given
-from billing.reports.profile_pages import write_profile_pages
-from billing.reports.profiles import allocations, balances, collections, next_bills
-from billing.store.frames import read_frame, write_frame
+from billing.store.frames import scan_frames
 
 _CREDITED = ("amount", "used", "expired", "left")
 
@@ -166,88 +163,42 @@ def profiles(context: Step, billing_home: BillingHome) -> Yielded:
     """Write profiles, balances and amounts to collect as of the run's day."""
     business = billing_home.business()
     with context.at_work(business.home, business.register):
-        bills = next_bills(business, business.as_of)
-        found = {
-            PROFILE: bills.profiles,
-            BALANCES: balances(business),
-            ALLOCATIONS: allocations(business),
-            CREDITS: credits(business),
-            COLLECTIONS: collections(business),
-        }
-        previous = read_frame(business.home.whole(PROFILE), PROFILE)
-        names = dict(business.inputs.accounts.select("account_id", "name").iter_rows())
-        pages = write_profile_pages(business.home, found[PROFILE], previous, names, business.catalogue)
-        # A draft looks ahead: what customers see is of today.
-        shows = business.issues or not business.catalogue.policy.auto_issue
-        own_pages = write_portal_pages(business, bills) if shows else 0
-        for table, frame in found.items():
-            write_frame(business.home.whole(table), frame, table)
+        written = write_accounts(business)
+    made = {table: scan_frames([business.home.whole(table)], table) for table in ACCOUNT_TABLES}
+    by_status = made[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status").collect()
     yield Made(
         asset=PROFILE.name,
         metadata={
             **summary(
-                found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status"),
-                accounts=found[PROFILE].height,
-                pages_written=pages,
-                own_pages_written=own_pages,
+                by_status,
+                accounts=int(by_status["accounts"].sum()),
+                pages_written=written.pages,
+                own_pages_written=written.own_pages,
             ),
             "pages": link(business.home, business.home.profiles / "index.html"),
         },
     )
-    yield from _sums_of_accounts(business, found)
+    yield from _sums_of_accounts(business, made)
 
 
-def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -> Yielded:
+def _sums_of_accounts(business: Business, found: Mapping[Table, pl.LazyFrame]) -> Yielded:
     """What balances, allocations, credits and collections come to, by currency."""
-    currency = one_currency(business)
-    collected, allocated = found[COLLECTIONS], found[ALLOCATIONS]
+    money, currency = money_type(business), one_currency(business)
+
+    allocated = found[ALLOCATIONS]
     if currency is None:
-        allocated = business.currencies.with_currency(found[ALLOCATIONS])
-    owing = (
-        found[BALANCES]
-        .group_by(keys_by_currency(business, "status"))
-        .agg(accounts=pl.len(), outstanding=pl.col("outstanding").sum().cast(money_type(business)))
-    )
-    ages = collected.group_by(keys_by_currency(business, "age")).agg(
-        documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business))
-    )
-    yield Made(
-        asset=BALANCES.name,
-        metadata=summary(
-            owing.sort(keys_by_currency(business, "status")),
-            currency,
-            **amounts(found[BALANCES], business, "outstanding", "outstanding"),
-        ),
-    )
-    yield Made(
-        asset=ALLOCATIONS.name,
-        metadata=summary(
-            allocated.group_by(keys_by_currency(business, "source_kind"))
-            .agg(pl.len().alias("allocations"), pl.col("amount").sum().cast(money_type(business)))
-            .sort(keys_by_currency(business, "source_kind")),
-            currency,
-            **amounts(allocated, business, "allocated"),
-        ),
-    )
-    yield Made(
-        asset=CREDITS.name,
-        metadata=summary(
-            found[CREDITS]
-            .group_by(keys_by_currency(business, "kind"))
-            .agg(pl.len().alias("grants"), *(pl.col(each).sum().cast(money_type(business)) for each in _CREDITED))
-            .sort(keys_by_currency(business, "kind")),
-            currency,
-            **amounts(found[CREDITS], business, "left", "left"),
-        ),
-    )
-    yield Made(
-        asset=COLLECTIONS.name,
-        metadata=summary(
-            ages.sort(keys_by_currency(business, "age")),
-            currency,
-            **amounts(collected, business, "to_collect", "amount_due"),
-        ),
-    )
+        allocated = business.currencies.with_currency(allocated)
+    for table, rows, key, counted, sums, name, column in (
+        (BALANCES, found[BALANCES], "status", "accounts", ["outstanding"], "outstanding", "outstanding"),
+        (ALLOCATIONS, allocated, "source_kind", "allocations", ["amount"], "allocated", "amount"),
+        (CREDITS, found[CREDITS], "kind", "grants", _CREDITED, "left", "left"),
+        (COLLECTIONS, found[COLLECTIONS], "age", "documents", ["amount_due"], "to_collect", "amount_due"),
+    ):
+        keys = keys_by_currency(business, key)
+        added_up = [pl.col(each).sum().cast(money) for each in sums]
+        sums_by_key = rows.group_by(keys).agg(pl.len().alias(counted), *added_up).sort(keys).collect()
+        totals = amounts(sums_by_key, business, name, column)
+        yield Made(asset=table.name, metadata=summary(sums_by_key, currency, **totals))
 
 
 def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: Path) -> dict[str, Value]:

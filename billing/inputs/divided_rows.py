@@ -1,7 +1,6 @@
 """Rows of a large input on disk, by buckets of accounts: a business of several shards holds those of one at a time."""
 
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -9,25 +8,16 @@ from typing import Final, Self
 import polars as pl
 
 from billing.model.buckets import BucketRange, buckets_of, in_buckets
-from billing.store.temporary_folder import temporary_folder
+from billing.store.temporary_folder import ScratchFolder
 
-_FOLDER: Final = "overage-inputs-"
-
-
-class ScratchFolder:
-    """A temporary folder that is removed with the object, or by the next process where this one is killed."""
-
-    def __init__(self) -> None:
-        opened = temporary_folder(_FOLDER)
-        self.path = opened.__enter__()
-        self._remove = weakref.finalize(self, opened.__exit__, None, None, None)
+FOLDER: Final = "overage-inputs-"
 
 
 class FramesOnDisk:
     """Frames in a scratch folder: there as long as this is."""
 
     def __init__(self, frames: Sequence[pl.DataFrame]) -> None:
-        self._folder = ScratchFolder()
+        self._folder = ScratchFolder(FOLDER)
         self._files = [self._folder.path / f"{place}.arrow" for place in range(len(frames))]
         for frame, file in zip(frames, self._files, strict=True):
             frame.write_ipc(file, compression="lz4")
@@ -84,3 +74,12 @@ class DividedRows:
     def scan(self) -> pl.LazyFrame:
         """All rows, in no order."""
         return pl.scan_parquet(list(self.files.values()), hive_partitioning=False, glob=False)
+
+
+def by_shard(
+    rows: pl.DataFrame, order: Sequence[str], ranges: Sequence[BucketRange]
+) -> Callable[[BucketRange | None], pl.DataFrame]:
+    """What reads the rows of a shard's accounts; meanwhile those of several shards are on disk."""
+    if len(ranges) == 1:
+        return lambda _: rows
+    return DividedRows.write(rows, "rows", order, ranges, ScratchFolder(FOLDER)).read

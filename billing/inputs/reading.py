@@ -14,7 +14,7 @@ import polars as pl
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
 from billing.inputs.aliases import read_aliases
 from billing.inputs.credit_grants import GRANT_SCHEMA, read_credit_grants
-from billing.inputs.divided_rows import DividedRows, ScratchFolder
+from billing.inputs.divided_rows import FOLDER, DividedRows
 from billing.inputs.exchange_rates import EXCHANGE_SCHEMA, read_exchange_rates
 from billing.inputs.one_off_charges import ONE_OFF_SCHEMA, read_one_off_charges
 from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balances
@@ -29,6 +29,7 @@ from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
 from billing.rules.currencies import Currencies
 from billing.store.home import Home
+from billing.store.temporary_folder import ScratchFolder
 
 INPUTS: Final = (
     *("accounts", "requests", "payments", "aliases", "opening_balances"),
@@ -148,7 +149,7 @@ class Inputs:
 
     def divided(self, ranges: Sequence[BucketRange]) -> "Inputs":
         """The same inputs, the large ones on disk: memory follows the shard that reads them."""
-        folder = ScratchFolder()
+        folder = ScratchFolder(FOLDER)
         return replace(
             self,
             all_accounts=DividedRows.write(self.accounts, "accounts", ["account_id"], ranges, folder),

@@ -93,13 +93,25 @@ def each_shard(
     only
         The buckets of the shards that are wanted; all by default.
     """
-    for home in shard_homes(business, month):
-        if only is not None and home.buckets not in only:
-            continue
-        if home is business.home:
+    homes = shard_homes(business, month)
+    if homes[0] is business.home:
+        if only is None or business.home.buckets in only:
             yield business
-            return
-        shard = business.of(home.buckets or WHOLE)
+        return
+    yield from _one_at_a_time(business, [each.buckets for each in homes if only is None or each.buckets in only])
+
+
+def each_new_shard(business: Business) -> Iterator[Business]:
+    """The shards of all accounts as of a day, of no month, as `each_shard`: the business itself where it has one."""
+    if len(business.new_shards) == 1:
+        yield business
+    else:
+        yield from _one_at_a_time(business, business.new_shards)
+
+
+def _one_at_a_time(business: Business, ranges: Sequence[BucketRange | None]) -> Iterator[Business]:
+    for buckets in ranges:
+        shard = business.of(buckets or WHOLE)
         yield shard
         # Memory follows the shard: give back that of one before the next.
         give_up_parts(shard)

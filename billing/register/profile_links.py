@@ -1,7 +1,7 @@
 """Links to the accounts' own pages: an unguessable token each, drawn once and recorded (rule 25)."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import polars as pl
@@ -26,17 +26,22 @@ class ProfileLinks(Connection):
 
     def profile_tokens(self) -> dict[str, str]:
         """The token in force of each account that has one."""
-        links = self.profile_links().unique("account_id", keep="last", maintain_order=True)
-        return dict(links.select("account_id", "token").iter_rows())
+        return tokens_in_force(self.profile_links())
 
-    def draw_profile_tokens(self, accounts: Iterable[str]) -> dict[str, str]:
-        """Record a token for each of these accounts that has none; returns those of all accounts."""
-        known = self.profile_tokens()
-        new = [(account, 1, secrets.token_hex(TOKEN_BYTES)) for account in sorted(set(accounts) - set(known))]
+    def draw_profile_tokens(self, accounts: Iterable[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Record a token for each of these accounts that has none; returns those, and the tokens known before.
+
+        Parameters
+        ----------
+        known
+            The tokens in force, or those of a shard; all of them are read unless given.
+        """
+        known = self.profile_tokens() if known is None else known
+        new = [(account, 1, secrets.token_hex(TOKEN_BYTES)) for account in sorted(set(accounts) - known.keys())]
         if new:
             with self._made.begin() as connection:
                 insert_rows(connection, stored.profile_links, pl.DataFrame(new, schema=_SCHEMA, orient="row"))
-        return known | {account: token for account, _, token in new}
+        return {**known, **{account: token for account, _, token in new}}
 
     def renew_profile_token(self, account: str) -> str:
         """Record another token for an account, which replaces the one it has."""
@@ -45,3 +50,9 @@ class ProfileLinks(Connection):
         with self._made.begin() as connection:
             insert_rows(connection, stored.profile_links, pl.DataFrame(row, schema=_SCHEMA, orient="row"))
         return row[0][2]
+
+
+def tokens_in_force(links: pl.DataFrame) -> dict[str, str]:
+    """The token in force of each account, of rows as `ProfileLinks.profile_links`."""
+    latest = links.unique("account_id", keep="last", maintain_order=True)
+    return dict(latest.select("account_id", "token").iter_rows())

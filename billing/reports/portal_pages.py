@@ -7,7 +7,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from decimal import localcontext
@@ -19,61 +18,88 @@ import polars as pl
 
 from billing import __version__
 from billing.documents.titles import document_locale_name, language, tax_names
+from billing.inputs.divided_rows import by_shard
+from billing.model.columns import ACCOUNT, Column, Table
 from billing.month.business import Business
+from billing.register.profile_links import tokens_in_force
 from billing.rendering.fonts import TEMPLATES
 from billing.rendering.locale_formats import EXACT
 from billing.rendering.words import OTHERS
 from billing.reports.portal_text import Facts, Speaker, page_text
 from billing.reports.profiles import NextBills
 from billing.rules.receivables import shown_number
-from billing.store.files import scratch_path, unsynced_if_new, write_bytes, write_file
+from billing.store.files import scratch_path, unsynced_if_new, write_bytes
 from billing.store.home import Home
+from billing.store.sorted_parts import SortedParts
 from billing.store.working_copy import WorkingCopy, working_copy
 
 _TEMPLATES: Final = ("portal.html.j2", "portal.css")
-_TOKEN: Final = re.compile("[0-9a-f]{32}")
 _PAGE: Final = "index.html"
-_STATE: Final = {"account_id": pl.String, "made_from": pl.String}
+_STATE: Final = Table(
+    "profile_portal",
+    "What the account's own page was made from.",
+    (ACCOUNT, Column("made_from", pl.String, "A digest")),
+    ("account_id",),
+)
 
 
-def write_portal_pages(business: Business, bills: NextBills) -> int:
-    """Write the pages of accounts whose facts moved, and put their documents beside.
+class PortalPages:
+    """Writes the pages of accounts whose facts moved, shard by shard, and puts their documents beside.
 
     A run that issues draws the tokens of accounts that have none; other runs leave these without a page.
 
-    Returns
-    -------
-    int
-        How many pages were written.
+    Parameters
+    ----------
+    business
+        All accounts.
     """
-    tokens = _tokens(business, bills.profiles["account_id"])
-    home = business.home
-    finish_renewals(business)
-    page, made_with = _template(business)
-    state = home.lake / "profile_portal.parquet"
-    before = _made_from(state)
-    standing = _folders(home)
-    names = tax_names(business.inputs.tax_rates)
-    copy = working_copy(home.root)
-    speakers: dict[tuple[str, str, str], Speaker] = {}
-    made_from: dict[str, str] = {}
-    written = 0
-    with localcontext(EXACT):
-        for facts in _facts(business, bills, tokens):
-            account_id = facts.profile["account_id"]
-            digest = hashlib.sha256(f"{made_with} {facts!r}".encode()).hexdigest()
-            made_from[account_id] = digest
-            if before.get(account_id) == digest and tokens[account_id] in standing:
-                continue
-            key = (facts.account["language"], facts.account["locale"], facts.profile["currency"])
-            if key not in speakers:
-                speakers[key] = Speaker(*key[:2], business.catalogue.in_currency(key[2]))
-            folder = home.profiles / tokens[account_id]
-            # The documents first: a page that stands has all that it names.
-            _put_documents(home, copy, folder, facts)
-            written += write_bytes(folder / _PAGE, page.render(page_text(facts, speakers[key], names)).encode())
-    _write_state(state, made_from)
-    return written
+
+    def __init__(self, business: Business) -> None:
+        finish_renewals(business)
+        self._home, register, policy = business.home, business.register, business.catalogue.policy
+        # With `auto_issue: false` no run of `bill` issues: from the first issue on each draws tokens.
+        self._draws = business.issues or (not policy.auto_issue and bool(register.issued_months()))
+        self._page, self._made_with = _template(business)
+        self._names = tax_names(business.inputs.tax_rates)
+        self._copy = working_copy(self._home.root)
+        self._speakers: dict[tuple[str, str, str], Speaker] = {}
+        self._state = self._home.lake / "profile_portal.parquet"
+        self._before = by_shard(_made_from(self._state), ["account_id"], business.new_shards)
+        self._links = by_shard(register.profile_links(), ["account_id", "version"], business.new_shards)
+        self._made_from = SortedParts(["account_id"])
+
+    def write(self, business: Business, bills: NextBills) -> int:
+        """Write the pages of a shard, or of the whole business; returns how many were written."""
+        buckets, home = business.home.buckets, self._home
+        tokens = tokens_in_force(self._links(buckets))
+        if self._draws:
+            tokens = business.register.draw_profile_tokens(bills.profiles["account_id"], tokens)
+        before = dict(self._before(buckets).iter_rows())
+        made_from: dict[str, str] = {}
+        written = 0
+        with localcontext(EXACT):
+            for facts in _facts(business, bills, tokens):
+                account_id = facts.profile["account_id"]
+                digest = hashlib.sha256(f"{self._made_with} {facts!r}".encode()).hexdigest()
+                made_from[account_id] = digest
+                folder = home.profiles / tokens[account_id]
+                if before.get(account_id) == digest and (folder / _PAGE).is_file():
+                    continue
+                key = (facts.account["language"], facts.account["locale"], facts.profile["currency"])
+                if key not in self._speakers:
+                    self._speakers[key] = Speaker(*key[:2], business.catalogue.in_currency(key[2]))
+                # The documents first: a page that stands has all that it names.
+                _put_documents(home, self._copy, folder, facts)
+                text = page_text(facts, self._speakers[key], self._names)
+                written += write_bytes(folder / _PAGE, self._page.render(text).encode())
+        self._made_from.add(pl.DataFrame(list(made_from.items()), schema=_STATE.schema, orient="row"))
+        return written
+
+    def finish(self) -> None:
+        """Record what the pages were made from."""
+        # Without it all pages are written again.
+        with unsynced_if_new(self._state):
+            self._made_from.write(self._state, _STATE)
 
 
 def link_of(business: Business, account: str) -> tuple[str | None, bool]:
@@ -107,14 +133,6 @@ def finish_renewals(business: Business) -> None:
             former.replace(folder)
         elif former.is_dir():
             shutil.rmtree(former)
-
-
-def _tokens(business: Business, accounts: pl.Series) -> dict[str, str]:
-    register, policy = business.register, business.catalogue.policy
-    # With `auto_issue: false` no run of `bill` issues: from the first issue on each draws tokens.
-    if business.issues or (not policy.auto_issue and register.issued_months()):
-        return register.draw_profile_tokens(accounts)
-    return register.profile_tokens()
 
 
 def _template(business: Business) -> tuple[Any, str]:
@@ -160,7 +178,6 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
     )
     of_days = _by_account(bills.days)
     cycles = {account: (start, end) for account, start, end in bills.cycles.iter_rows()}
-    on_disk = _document_files(business.home)
     issued = dict(business.receivables.select("number", "issued_on").iter_rows())
     for profile in bills.profiles.iter_rows(named=True):
         account_id = profile["account_id"]
@@ -174,7 +191,7 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
             taxes=of_taxes.get(account_id, []),
             days=of_days.get(account_id, []),
             payments=of_payments.get(account_id, []),
-            files={row["number"]: _files_of(row["document"], on_disk) for row in profile["payment_history"]},
+            files={row["number"]: _files_of(business.home, row["document"]) for row in profile["payment_history"]},
             issued={row["number"]: issued[row["number"]] for row in profile["payment_history"]},
         )
 
@@ -186,17 +203,10 @@ def _by_account(frame: pl.DataFrame) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _document_files(home: Home) -> set[str]:
-    """The files of documents, by path below the home."""
-    root = home.documents
-    months = sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else []
-    return {f"{root.name}/{month}/{entry.name}" for month in months for entry in os.scandir(root / month)}
-
-
-def _files_of(document: str, on_disk: set[str]) -> list[str]:
-    """The names of a document's PDF and XML that stand."""
-    paths = (document, f"{document.removesuffix('.pdf')}.xml")
-    return [PurePosixPath(path).name for path in paths if path in on_disk]
+def _files_of(home: Home, document: str) -> list[str]:
+    """The names of a document's PDF and XML that are there."""
+    paths = (home.root / document, (home.root / document).with_suffix(".xml"))
+    return [path.name for path in paths if path.is_file()]
 
 
 def _put_documents(home: Home, copy: WorkingCopy | None, folder: Path, facts: Facts) -> None:
@@ -230,24 +240,9 @@ def _put(source: Path, target: Path) -> None:
     scratch.replace(target)
 
 
-def _folders(home: Home) -> set[str]:
-    """The tokens of the pages that stand."""
-    if not home.profiles.is_dir():
-        return set()
-    found = (entry.name for entry in os.scandir(home.profiles) if _TOKEN.fullmatch(entry.name))
-    return {name for name in found if (home.profiles / name / _PAGE).is_file()}
-
-
-def _made_from(state: Path) -> dict[str, str]:
-    """By account: the digest of what its page was made from; nothing where that is not known."""
+def _made_from(state: Path) -> pl.DataFrame:
+    """As `_STATE`: what each page was made from; no rows where that is not known."""
     try:
-        return dict(pl.read_parquet(state, columns=list(_STATE)).iter_rows())
+        return pl.read_parquet(state, columns=list(_STATE.column_names))
     except (OSError, pl.exceptions.PolarsError):
-        return {}
-
-
-def _write_state(state: Path, made_from: Mapping[str, str]) -> None:
-    rows = pl.DataFrame(list(made_from.items()), schema=_STATE, orient="row").sort("account_id")
-    # Without it all pages are written again.
-    with unsynced_if_new(state):
-        write_file(state, lambda scratch: rows.write_parquet(scratch, compression="zstd", compression_level=1))
+        return _STATE.empty()

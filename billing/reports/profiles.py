@@ -18,6 +18,7 @@ from billing.month.business import Business
 from billing.month.credits import credits, credits_in_order
 from billing.month.held_offers import coupon_holdings, held_add_ons
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
+from billing.month.shards import each_new_shard
 from billing.month.steps import cycles_of_month
 from billing.rules.add_ons import HELD_SCHEMA, held_and_coming
 from billing.rules.allocations import allocate, with_open_amounts
@@ -119,25 +120,34 @@ def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
     Compute the next document in a scratch copy, as if its cycle closed with the usage so far.
     """
     with _next_documents(business, as_of) as (scratch, months):
-        return _profiles(scratch, months, _upcoming(scratch, months))
+        found = [_profiles(shard, months, _upcoming(shard, months)) for shard in each_new_shard(scratch)]
+    return found[0] if len(found) == 1 else PROFILE.conform(pl.concat(found))
 
 
-def next_bills(business: Business, as_of: date) -> NextBills:
-    """As `account_profiles`, with what the next bills are made of and the usage by day of the open cycles."""
+def next_bills(business: Business, as_of: date) -> Iterator[tuple[Business, NextBills]]:
+    """As `account_profiles`, with what the next bills are made of and the usage by day of the open cycles.
+
+    One shard of the business after the other, with those of its accounts.
+    """
     with _next_documents(business, as_of) as (scratch, months):
-        upcoming = _upcoming(scratch, months)
-        dated = upcoming.select("account_id", "subscription_id", "billing_date")
-        lines, taxes = _lines_and_taxes(scratch, upcoming, months)
-        goes_on = dated.select("subscription_id")
-        return NextBills(
-            _profiles(scratch, months, upcoming),
-            upcoming.filter(pl.col("cycle_start") <= as_of).select(
-                "account_id", "cycle_start", cycle_end="billing_date"
-            ),
-            lines.join(goes_on, on="subscription_id", how="semi", maintain_order="left"),
-            taxes.join(goes_on, on="subscription_id", how="semi", maintain_order="left"),
-            _by_day(scratch, dated, months),
-        )
+        for own, computed in zip(each_new_shard(business), each_new_shard(scratch), strict=True):
+            yield own, _next_bills(computed, months)
+
+
+def _next_bills(business: Business, months: list[str]) -> NextBills:
+    upcoming = _upcoming(business, months)
+    dated = upcoming.select("account_id", "subscription_id", "billing_date")
+    lines, taxes = _lines_and_taxes(business, upcoming, months)
+    goes_on = dated.select("subscription_id")
+    return NextBills(
+        _profiles(business, months, upcoming),
+        upcoming.filter(pl.col("cycle_start") <= business.as_of).select(
+            "account_id", "cycle_start", cycle_end="billing_date"
+        ),
+        lines.join(goes_on, on="subscription_id", how="semi", maintain_order="left"),
+        taxes.join(goes_on, on="subscription_id", how="semi", maintain_order="left"),
+        _by_day(business, dated, months),
+    )
 
 
 @contextmanager
@@ -145,18 +155,22 @@ def _next_documents(business: Business, as_of: date) -> Iterator[tuple[Business,
     """The business in a scratch copy that is computed ahead, and the months of the next billing dates."""
     month = as_of.strftime("%Y-%m")
     with scratch_copy(business, as_of) as scratch:
-        subscriptions = scratch.lives.subscriptions
-        on_trial = subscriptions.filter(
-            (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
-        )
-        moving_in = subscriptions.filter(pl.col("billed_through") > as_of)
-        # The first billing date after a trial, or here after a move, may be months away.
-        dates = [*on_trial["grid_start"], *moving_in["first_billing_date"]]
-        last = max([months_after(month, 1), *(f"{day:%Y-%m}" for day in dates)])
+        last = max([months_after(month, 1), *map(_last_next_month, each_new_shard(scratch))])
         months = months_between(month, last)
         # Drafts of later months say nothing about the next bills.
         bring_up_to_date(scratch, last, drafted_through=month)
         yield scratch, months
+
+
+def _last_next_month(business: Business) -> str:
+    """The last month of the first billing dates after a trial, or here after a move: it may be months away."""
+    subscriptions, as_of = business.lives.subscriptions, business.as_of
+    on_trial = subscriptions.filter(
+        (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
+    )
+    moving_in = subscriptions.filter(pl.col("billed_through") > as_of)
+    days = (on_trial["grid_start"].max(), moving_in["first_billing_date"].max())
+    return max((f"{day:%Y-%m}" for day in days if isinstance(day, date)), default="")
 
 
 def _latest(business: Business) -> pl.DataFrame:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,15 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class ScratchFolder:
+    """A temporary folder that is removed with the object, or by the next process where this one is killed."""
+
+    def __init__(self, prefix: str) -> None:
+        opened = temporary_folder(prefix)
+        self.path = opened.__enter__()
+        self._remove = weakref.finalize(self, opened.__exit__, None, None, None)
 
 
 def _remove_left(prefix: str) -> None:

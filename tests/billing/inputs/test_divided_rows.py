@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 
-from billing.inputs.divided_rows import DividedRows, ScratchFolder
+from billing.inputs.divided_rows import FOLDER, DividedRows
 from billing.model.buckets import BucketRange, bucket_ranges, in_buckets
+from billing.store.temporary_folder import ScratchFolder
 
 ROWS = pl.DataFrame(
     {
@@ -20,7 +21,7 @@ ROWS = pl.DataFrame(
 
 @pytest.fixture
 def divided() -> DividedRows:
-    return DividedRows.write(ROWS, "requests", ["at", "request_id"], bucket_ranges(4), ScratchFolder())
+    return DividedRows.write(ROWS, "requests", ["at", "request_id"], bucket_ranges(4), ScratchFolder(FOLDER))
 
 
 def test_all_rows_come_back_in_their_order(divided: DividedRows) -> None:
@@ -36,13 +37,13 @@ def test_any_shard_reads_the_rows_of_its_accounts(divided: DividedRows, shards: 
 
 
 def test_a_business_without_rows_has_none_in_any_shard() -> None:
-    divided = DividedRows.write(ROWS.clear(), "requests", ["at"], bucket_ranges(2), ScratchFolder())
+    divided = DividedRows.write(ROWS.clear(), "requests", ["at"], bucket_ranges(2), ScratchFolder(FOLDER))
     assert divided.read(BucketRange(0, 10)).equals(ROWS.clear())
     assert divided.read(None).equals(ROWS.clear())
 
 
 def test_the_folder_goes_with_the_rows(divided: DividedRows) -> None:
-    rows = DividedRows.write(ROWS, "requests", ["at"], bucket_ranges(2), ScratchFolder())
+    rows = DividedRows.write(ROWS, "requests", ["at"], bucket_ranges(2), ScratchFolder(FOLDER))
     folder = rows.folder.path
     assert folder.exists()
     del rows

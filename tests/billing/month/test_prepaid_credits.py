@@ -17,12 +17,11 @@ from billing.month.steps import ingest_usage
 from billing.reports.credit_checks import credit_disagreements
 from billing.reports.explain import explain_document
 from billing.reports.journal import receivable_differences, trial_balance, unbalanced_entries, write_journal
-from billing.reports.portal_pages import write_portal_pages
-from billing.reports.profile_pages import write_profile_pages
-from billing.reports.profiles import account_profiles, allocations, balances, collections, next_bills
+from billing.reports.profiles import account_profiles, allocations, balances, collections
 from billing.reports.reminders import planned_reminders
 from billing.reports.statements import statement
 from tests import sizes
+from tests.account_pages import next_bills, write_portal_pages, write_profile_pages
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 from tests.sizes import sized
@@ -445,7 +444,7 @@ def test_pages_of_an_account_say_what_is_left(landing: Landing) -> None:
         assert said in pages["acme"]
     assert "Prepaid credit" not in pages["beta"]
     names: dict[str, str | None] = {"acme": "Acme", "beta": "Beta"}
-    write_profile_pages(business.home, bills.profiles, bills.profiles.clear(), names, business.catalogue)
+    write_profile_pages(business, bills.profiles, names)
     page = (business.home.profiles / "a-acme.html").read_text()
     assert "USD 21.00, 21.00 of it until 2026-03-01" in page
 

@@ -16,10 +16,11 @@ import tests.european_business as europe
 from billing.model.codes import SCHEDULED
 from billing.month.business import Business
 from billing.rendering.words import LANGUAGES, OTHERS, words
-from billing.reports.portal_pages import address_of, finish_renewals, link_of, renew_link, write_portal_pages
+from billing.reports.portal_pages import address_of, finish_renewals, link_of, renew_link
 from billing.reports.portal_text import LINES
-from billing.reports.profile_pages import page_name, write_profile_pages
-from billing.reports.profiles import NextBills, account_profiles, next_bills
+from billing.reports.profile_pages import page_name
+from billing.reports.profiles import NextBills, account_profiles
+from tests.account_pages import next_bills, write_portal_pages, write_profile_pages
 from tests.by_steps import bill_by_steps
 from tests.landing import Landing
 
@@ -259,7 +260,7 @@ def test_a_page_fits_a_phone_and_can_be_read_in_light_and_dark(
 def test_pages_break_no_rule_of_accessibility(
     browser: Browser, portal: dict[str, Path], business: Business, bills: NextBills, scheme: str
 ) -> None:
-    write_profile_pages(business.home, bills.profiles, bills.profiles.clear(), {}, business.catalogue)
+    write_profile_pages(business, bills.profiles, {})
     own = [portal[account] / "index.html" for account in ("de", "ja", "hostile")]
     of_finance = [business.home.profiles / name for name in ("index.html", page_name("de"))]
     for address in [*own, *of_finance]:

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 
 from billing.month.business import Business
-from billing.reports.portal_pages import write_portal_pages
 from billing.reports.portal_text import Speaker, held_add_on, held_coupon
-from billing.reports.profiles import NextBills, next_bills
+from billing.reports.profiles import NextBills
+from tests.account_pages import next_bills, write_portal_pages
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from billing.reports.journal import (
     unbalanced_entries,
     write_journal,
 )
-from billing.reports.profiles import balances
 from billing.store.working_copy import name_of
 
 _SHOWN_MONTHS = 12
@@ -51,7 +50,7 @@ def journal(context: Step, billing_home: BillingHome) -> Yielded:
     with context.at_work(business.home, business.register):
         written = write_journal(business)
         unbalanced = unbalanced_entries(business.home)
-        differences = receivable_differences(business.home, balances(business))
+        differences = receivable_differences(business)
     sums = trial_balance(business)
     yield Made(
         metadata={

@@ -33,8 +33,8 @@ from billing.model.tables import (
 from billing.month.business import Business
 from billing.month.currencies import give_up_parts
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
-from billing.store.files import remove_file
 from billing.store.home import Home
+from billing.store.monthly import keep_parts
 
 _SHARDS: Final = "shards"
 TABLES: Final[Sequence[Table]] = (
@@ -125,11 +125,8 @@ def begin_month(business: Business, month: str) -> None:
         return
     ranges = shard_ranges(business, month)
     # Files of a killed run with other shards, or of a business that nobody had subscribed to.
-    kept = {f"{table.name}.{buckets.name}.parquet" for table in TABLES for buckets in ranges}
     # The first month writes what bills nothing of the months before it, too.
     earlier = [each for each in business.home.months(UNBILLED) if each < month == business.first_month]
     for table, each in [*((table, month) for table in TABLES), *((UNBILLED, each) for each in earlier)]:
-        for part in business.home.parts(table, each):
-            if part.name not in kept:
-                remove_file(part)
+        keep_parts(business.home, table, each, ranges)
     write_record(shards_record(business.home, month), Record({_SHARDS: str(len(ranges))}))

@@ -352,6 +352,12 @@ class IssuedDocuments(Connection):
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def documents_by_day(self) -> pl.DataFrame:
+        """issued_on, documents: how many documents bear each day, those of all shards."""
+        day = stored.documents.c.issued_on
+        query = sa.select(day, sa.func.count()).group_by(day).order_by(day)
+        return self._frame(query, {"issued_on": pl.Date, "documents": pl.Int64})
+
     def latest_issued_on(self) -> date | None:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:

@@ -7,12 +7,15 @@ released day by day over the cycle they pay for.
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from billing.model.account_tables import JOURNAL
+from billing.model.buckets import in_buckets
 from billing.model.calendar import first_day, last_day, months_between
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RETURNED, LedgerAccount, LineKind, PaymentStatus, PostingKind
@@ -22,13 +25,16 @@ from billing.model.money import minor_units, round_fraction
 from billing.model.tables import LINES
 from billing.month.business import Business
 from billing.month.recorded_inputs.record import Record, read_record, write_record
+from billing.month.shards import each_new_shard
 from billing.reports.credit_postings import credit_postings
+from billing.reports.profiles import balances
 from billing.rules.opening_balances import posted_differences, versions_to_record
 from billing.rules.prepaid_credits import is_prepayment
 from billing.rules.receivables import shown_number
-from billing.store.frames import write_frame
+from billing.store.files import remove_file
+from billing.store.frames import scan_frames
 from billing.store.home import Home
-from billing.store.monthly import scan_months
+from billing.store.monthly import keep_parts, scan_months, write_month
 
 LEDGER_ACCOUNTS: Final = tuple(LedgerAccount)
 FORMAT: Final = 1
@@ -57,34 +63,49 @@ def write_journal(business: Business) -> list[str]:
     InterruptedRunError
         When the lake does not have the lines of an issued document yet.
     """
-    home = business.home
-    documents = business.register.documents().select(
-        *("number", "account_id", "issued_on", "billing_month", "billing_date", "currency"),
-        *("tax", "credits_applied", "due"),
-        bought=is_prepayment(),
-    )
+    home, by_day = business.home, business.register.documents_by_day()
     opening, credits = _post_opening_balances(business), credit_postings(business)
-    found = (documents["issued_on"], business.payments["on"], opening["posted_on"], credits["posted_on"])
+    found = (by_day["issued_on"], business.payments["on"], opening["posted_on"], credits["posted_on"])
     days = [day for column in found for day in (column.min(), column.max())]
     known = [day for day in days if isinstance(day, date)]
     today = max([business.as_of, *known])
     months = months_between(f"{min(known):%Y-%m}", f"{today:%Y-%m}") if known else []
     _remove_other_months(home, months)
-    written = []
+    moved: dict[str, Record] = {}
     for month in months:
-        built_from = _built_from(business, documents, opening, credits, month, today)
-        path = home.partition(JOURNAL, month).with_name("built_from.json")
-        record = Record({"postings": built_from})
-        if read_record(path, may_be_lost=True) == record and home.partition(JOURNAL, month).exists():
-            continue
-        write_frame(
-            home.partition(JOURNAL, month),
-            _month_postings(business, documents, opening, credits, month, today),
-            JOURNAL,
+        record = Record({"postings": _built_from(business, by_day, opening, credits, month, today)})
+        if read_record(_record_of(home, month), may_be_lost=True) != record or not home.parts(JOURNAL, month):
+            moved[month] = record
+    _write_postings(business, opening, credits, list(moved), today)
+    for month, record in moved.items():
+        write_record(_record_of(home, month), record, may_be_lost=True)
+    return list(moved)
+
+
+def _write_postings(
+    business: Business, opening: pl.DataFrame, credits: pl.DataFrame, months: Sequence[str], today: date
+) -> None:
+    """Write the postings of some calendar months, shard by shard."""
+    home, ranges = business.home, business.new_shards
+    if len(ranges) > 1:
+        for month in months:
+            # A month of which some parts are written is known by its lack.
+            remove_file(_record_of(home, month))
+            keep_parts(home, JOURNAL, month, ranges)
+    for shard in each_new_shard(business) if months else ():
+        documents = shard.register.documents().select(
+            *("number", "account_id", "issued_on", "billing_month", "billing_date", "currency"),
+            *("tax", "credits_applied", "due"),
+            bought=is_prepayment(),
         )
-        write_record(path, record, may_be_lost=True)
-        written.append(month)
-    return written
+        its_opening, its_credits = (in_buckets(each, shard.home.buckets) for each in (opening, credits))
+        for month in months:
+            postings = _month_postings(shard, documents, its_opening, its_credits, month, today)
+            write_month(shard.home, JOURNAL, month, postings)
+
+
+def _record_of(home: Home, month: str) -> Path:
+    return home.month_folder(JOURNAL, month) / "built_from.json"
 
 
 def trial_balance(business: Business) -> pl.DataFrame:
@@ -106,14 +127,13 @@ def unbalanced_entries(home: Home) -> pl.DataFrame:
     )
 
 
-def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
-    """account_id, currency, receivable, outstanding: accounts whose receivable is not their balance; none, usually.
+def receivable_differences(business: Business) -> pl.DataFrame:
+    """account_id, currency, receivable, outstanding: accounts whose receivable is not their balance; none, usually."""
+    found = [_receivable_differences(shard.home, balances(shard)) for shard in each_new_shard(business)]
+    return pl.concat(found).sort(_BALANCE)
 
-    Parameters
-    ----------
-    balances
-        The table BALANCES.
-    """
+
+def _receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
     receivable = (
         _whole(home)
         .filter(pl.col("ledger_account") == LedgerAccount.RECEIVABLE)
@@ -126,7 +146,6 @@ def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
         receivable.join(balances.select(*_BALANCE, "outstanding"), on=_BALANCE, how="full", coalesce=True)
         .with_columns(pl.col("receivable", "outstanding").fill_null(nothing))
         .filter(pl.col("receivable") != pl.col("outstanding"))
-        .sort(_BALANCE)
     )
 
 
@@ -328,7 +347,7 @@ def _released_through(day: date, decimals: int) -> pl.Expr:
 
 def _built_from(
     business: Business,
-    documents: pl.DataFrame,
+    by_day: pl.DataFrame,
     opening: pl.DataFrame,
     credits: pl.DataFrame,
     month: str,
@@ -339,7 +358,7 @@ def _built_from(
     payments = business.payments.filter(pl.col("on").is_between(start, end)).select(
         "payment_id", "document", "account_id", "on", "amount", "status"
     )
-    issued = documents.filter(pl.col("issued_on") <= end).height
+    issued = by_day.filter(pl.col("issued_on") <= end)["documents"].sum()
     moved = opening.filter(pl.col("posted_on").is_between(start, end))
     posted = credits.filter(pl.col("posted_on").is_between(start, end))
     return "\n".join(
@@ -360,7 +379,11 @@ def _hash(frame: pl.DataFrame) -> str:
 
 
 def _whole(home: Home) -> pl.LazyFrame:
-    return scan_months(home, JOURNAL, home.months(JOURNAL))
+    """All postings, in no order."""
+    months = home.months(JOURNAL)
+    if home.buckets is not None:
+        return scan_months(home, JOURNAL, months)
+    return scan_frames([part for month in months for part in home.parts(JOURNAL, month)], JOURNAL)
 
 
 def _remove_other_months(home: Home, months: list[str]) -> None:

@@ -431,9 +431,9 @@ def _journal(business: Business) -> Iterator[str]:
     for month, entry in unbalanced_entries(business.home).select("billing_month", "entry").iter_rows():
         yield f"lake/journal of {month}: the debits of {entry} are not its credits: bill that month again"
     # The journal is as of the last run: later payments are not in it.
-    owed, amount = balances(_views(business)[-1]), _amount(business)
+    view, amount = _views(business)[-1], _amount(business)
     if (business.home.lake / JOURNAL.name).exists():
-        for account, _, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
+        for account, _, receivable, outstanding in receivable_differences(view).iter_rows():
             yield (
                 f"lake/journal: {account} owes {amount(receivable)} there, and its balance is {amount(outstanding)}: "
                 "bill the latest month again"

@@ -1,11 +1,12 @@
 """Monthly tables: one file for a billing month, or a part for each shard of its accounts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from billing.model.buckets import buckets_of, in_buckets
+from billing.model.buckets import BucketRange, buckets_of, in_buckets
 from billing.model.columns import Table
 from billing.store.files import remove_file
 from billing.store.frames import read_frame, scan_frames, write_frame
@@ -68,9 +69,15 @@ def write_month(
 def keep_whole(home: Home, table: Table, month: str) -> None:
     """Remove the parts of a monthly table that has been written as a whole."""
     if home.buckets is None:
-        for part in home.parts(table, month):
-            if part != home.partition(table, month):
-                remove_file(part)
+        keep_parts(home, table, month, [None])
+
+
+def keep_parts(home: Home, table: Table, month: str, ranges: Sequence[BucketRange | None]) -> None:
+    """Remove the files of a monthly table that are of other shards; None is the whole."""
+    kept = {replace(home, buckets=each).partition(table, month) for each in ranges}
+    for part in home.parts(table, month):
+        if part not in kept:
+            remove_file(part)
 
 
 def _scan_parts(home: Home, table: Table, files: list[Path]) -> pl.LazyFrame:

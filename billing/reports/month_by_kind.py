@@ -22,13 +22,28 @@ _TITLES: Final = {
 }
 
 
-def billed_by_kind(lines: pl.DataFrame) -> pl.DataFrame:
-    """Sums of a month's lines by kind, in the order of a page.
+def sums_by_kind(lines: pl.DataFrame) -> pl.DataFrame:
+    """kind, documents, amount (MONEY): sums of a month's lines.
 
     Parameters
     ----------
     lines
         subscription_id, billing_date, number (null on a draft), kind, amount.
+    """
+    return (
+        lines.with_columns(_document=pl.struct("subscription_id", "billing_date", "number"))
+        .group_by("kind")
+        .agg(documents=pl.col("_document").n_unique(), amount=pl.col("amount").sum().cast(MONEY))
+    )
+
+
+def billed_by_kind(sums: pl.DataFrame) -> pl.DataFrame:
+    """Sums of a month's lines by kind, in the order of a page.
+
+    Parameters
+    ----------
+    sums
+        As `sums_by_kind`.
 
     Returns
     -------
@@ -37,14 +52,8 @@ def billed_by_kind(lines: pl.DataFrame) -> pl.DataFrame:
         overage and what settles earlier cycles.
     """
     places = {kind.value: place for place, kind in enumerate(SCHEDULED)}
-    sums = (
-        lines.with_columns(_document=pl.struct("subscription_id", "billing_date", "number"))
-        .group_by("kind")
-        .agg(documents=pl.col("_document").n_unique(), amount=pl.col("amount").sum().cast(MONEY))
-        .with_columns(_place=pl.col("kind").replace_strict(places, default=len(places), return_dtype=pl.Int32))
-        .sort("_place", "kind")
-    )
+    place = pl.col("kind").replace_strict(places, default=len(places), return_dtype=pl.Int32)
     sold = [kind for kind in SCHEDULED if kind not in (*_USUAL, LineKind.PRIOR_CYCLE)]
-    found = sums if sums["kind"].is_in(sold).any() else sums.clear()
+    found = sums.sort(place, "kind") if sums["kind"].is_in(sold).any() else sums.clear()
     words = pl.col("kind").replace({kind.value: title for kind, title in _TITLES.items()}).str.replace_all("_", " ")
     return found.select("documents", "amount", what=words).select("what", "documents", "amount")

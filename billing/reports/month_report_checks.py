@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 
@@ -28,25 +28,65 @@ class Statement:
     detail: str
 
 
-def checks_of_month(business: Business, month: str, on: date) -> Sequence[Statement]:
-    """What must hold of a month before its report is trusted, as of a day."""
-    register = business.register
-    documents, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
-    wrong = not_adding_up(documents, lines, taxes, ["number"]).height
-    gaps = register.number_gaps()
-    missing = [number for number in documents["number"] if not business.home.document_file(month, number).exists()]
-    found = conserved(business, month)
-    lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
-    unbilled, unanswered = dates_not_billed_once(business, month).height, answers_not_given_once(business, month).height
-    parked, large = read_month(business.home, PARKED, month).height, surges(business, month).height
-    events = int(found["counted"].sum())
+@dataclass(frozen=True)
+class Checked:
+    """What was checked of the accounts of a shard, and how much is wrong; it adds up."""
+
+    events: int
+    lost: int
+    documents: int
+    not_adding_up: int
+    without_file: int
+    not_billed_once: int
+    unanswered: int
+    parked: int
+    surges: int
+
+    @classmethod
+    def of(cls, business: Business, month: str) -> Self:
+        """The checks of a business or shard."""
+        register = business.register
+        documents, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
+        found = conserved(business, month)
+        return cls(
+            events=int(found["counted"].sum()),
+            lost=found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).height,
+            documents=documents.height,
+            not_adding_up=not_adding_up(documents, lines, taxes, ["number"]).height,
+            without_file=sum(not business.home.document_file(month, each).exists() for each in documents["number"]),
+            not_billed_once=dates_not_billed_once(business, month).height,
+            unanswered=answers_not_given_once(business, month).height,
+            parked=read_month(business.home, PARKED, month).height,
+            surges=surges(business, month).height,
+        )
+
+    def __add__(self, other: Self) -> Self:
+        both = zip(vars(self).items(), vars(other).values(), strict=True)
+        return type(self)(**{name: one + another for (name, one), another in both})
+
+
+def checks_of_month(business: Business, found: Checked, month: str, on: date) -> Sequence[Statement]:
+    """What must hold of a month before its report is trusted, as of a day.
+
+    Parameters
+    ----------
+    found
+        Of all shards.
+    """
+    gaps = business.register.number_gaps()
+    unbilled, unanswered, missing = found.not_billed_once, found.unanswered, found.without_file
+    parked, large = found.parked, found.surges
     return (
-        Statement("No event is lost", lost.is_empty(), f"{counted(f'{events:,}', 'event')} counted"),
+        Statement("No event is lost", not found.lost, f"{counted(f'{found.events:,}', 'event')} counted"),
         Statement("Every active account is billed once", not unbilled, f"{unbilled} dates are not"),
-        Statement("Lines and taxes add up to documents", not wrong, counted(f"{documents.height:,}", "document")),
+        Statement(
+            "Lines and taxes add up to documents",
+            not found.not_adding_up,
+            counted(f"{found.documents:,}", "document"),
+        ),
         Statement("Decisions are complete", not unanswered, f"{unanswered} are missing"),
         Statement("Numbers have no gap", not gaps, ", ".join(gaps) or "of every series and year"),
-        Statement("Every document has its PDF", not missing, f"{len(missing)} without a file"),
+        Statement("Every document has its PDF", not missing, f"{missing} without a file"),
         Statement("Every account could be billed", not parked, f"{parked} parked: overage show parked --month {month}"),
         *_usual(business, month, on),
         Statement(

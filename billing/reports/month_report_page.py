@@ -20,7 +20,8 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.rendering import draw_page
 from billing.reports.bundled_pages import bundled_texts, page_environment
-from billing.reports.month_report import AGES, MonthReport
+from billing.reports.month_figures import AGES
+from billing.reports.month_report import MonthReport
 from billing.reports.shadow_tables import shadow_tables
 from billing.reports.svg_charts import bars, columns, flows
 from billing.store.files import folders_synced_once, remove_file, write_bytes

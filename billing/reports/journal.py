@@ -161,7 +161,7 @@ def _month_postings(
     start, end = first_day(month), last_day(month)
     issued = documents.filter(pl.col("issued_on") <= end)
     lines = (
-        scan_months(business.home, LINES, issued["billing_month"].unique().sort().to_list())
+        _lines(business.home, issued["billing_month"].unique().sort().to_list())
         .select("number", "kind", "metric", "cycle_start", "cycle_end", "amount")
         .join(issued.lazy(), on="number")
         .with_columns(is_deferred=_is_deferred(business.catalogue))
@@ -376,6 +376,11 @@ def _built_from(
 
 def _hash(frame: pl.DataFrame) -> str:
     return hashlib.sha256(frame.write_json().encode()).hexdigest()
+
+
+def _lines(home: Home, months: Sequence[str]) -> pl.LazyFrame:
+    """The lines of some months, in no order; of a shard also those of others, where these had other shards."""
+    return scan_frames([part for month in months for part in home.parts(LINES, month)], LINES)
 
 
 def _whole(home: Home) -> pl.LazyFrame:

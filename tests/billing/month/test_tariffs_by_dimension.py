@@ -215,13 +215,14 @@ def test_the_profile_shows_the_sum_and_the_next_bill_each_rule(tmp_path: Path) -
     landing.use_tokens("m08", 5000, model="large")
     landing.use_tokens("m08", 2500, model="small")
     business = bill_by_steps(landing.root, "2026-01", "2026-01-21")
-    (usage,) = account_profiles(business, date(2026, 1, 21))["usage"].to_list()
+    bills = next_bills(business, date(2026, 1, 21))
+    (usage,) = bills.profiles["usage"].to_list()
     tokens = usage[0]
     assert tokens["metric"] == "tokens"
     assert [tokens[name] for name in ("quantity", "allowance", "excess", "overage_amount")] == [7500, 1000, 6500, 12]
-    lines = next_bills(business, date(2026, 1, 21)).lines.filter(pl.col("metric") == "tokens")
+    lines = bills.lines.filter(pl.col("metric") == "tokens")
     assert lines.select("rule", "amount").rows() == [("model=large", 10), (None, 2)]
-    write_portal_pages(business, next_bills(business, date(2026, 1, 21)))
+    write_portal_pages(business, bills)
     (page,) = (path for path in (landing.root / "profiles").glob("*/index.html"))
     assert "Tokens (model large)" in page.read_text()
     business.register.close()
@@ -324,12 +325,12 @@ class TestAfterIssue:
         # 7,500 of the rest are 6,500 over: seven blocks in place of two.
         assert settled_of(settled, "moved", "rule", "amount") == [(None, "5.00"), ("model=large", "-10.00")]
 
-    def test_preview_names_the_delivery_for_the_rule(self, landing: TokenBusiness) -> None:
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    def test_preview_names_the_delivery_for_the_rule(self, issued: TokenBusiness) -> None:
+        business = Business.load(issued.root, date(2026, 2, 10))
         record_given(business)
         business.register.close()
-        landing.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
-        business = Business.load(landing.root, date(2026, 2, 20))
+        issued.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
+        business = Business.load(issued.root, date(2026, 2, 20))
         changes = preview_month(business, "2026-02").changes.filter(
             pl.col("what") == "cycle", pl.col("item").str.starts_with("Tokens")
         )

@@ -90,7 +90,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Oracle:
         _request("account-001", 5, "2024-02-03", "downgrade", package="small"),
         _request("account-002", 6, "2024-02-01", "subscribe", package="small", term="monthly"),
         _request("account-002", 7, "2024-02-10", "upgrade", package="medium"),
-        _request("account-003", 8, "2024-01-20", "subscribe", package="small", term="monthly"),
+        _request("account-003", 8, "2024-02-05", "subscribe", package="small", term="monthly"),
         _request("account-003", 9, "2024-02-25", "upgrade", package="medium"),
         _request("account-003", 10, "2024-03-02", "hold"),
     )
@@ -124,7 +124,7 @@ def test_a_change_that_a_hold_of_the_next_month_voids_is_answered(lived: Oracle)
 
 
 def _accounts_without_usage(*requests: tuple[date, Json]) -> Story:
-    """Three months of accounts without usage: billed in UTC, on signup days, with a notice of no days."""
+    """Two months of accounts without usage: billed in UTC, on signup days, with a notice of no days."""
     told = story(1, 4, 6)
     told.catalogue["time_zone"] = "UTC"
     told.catalogue["agreements"] = []

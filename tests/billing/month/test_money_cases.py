@@ -61,7 +61,7 @@ def correct(home: Path, month: str, as_of: str, reason: str = "as agreed") -> Bu
 
 
 class Taxed:
-    """Accounts with taxes, billed for January and February, and then for March: what changed in between is given back."""
+    """Accounts with taxes, billed for two months, and then for March: what changed in between is given back."""
 
     def __init__(self, root: Path) -> None:
         landing = Landing(root)

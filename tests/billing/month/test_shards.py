@@ -346,56 +346,62 @@ LEFT = ["of another account", "of nobody", "missing"]
 HALVES = ((0, "one"), (1, "other"))
 
 
-@pytest.mark.parametrize("bill_shards", sized(HOW[1:], HOW))
-def test_usage_before_the_first_month_is_listed_in_all_shards_where_a_customer_of_one_moved_in(
-    bill_shards: Callable[..., Business], tmp_path: Path
-) -> None:
-    landing = Landing(tmp_path / "whole", catalogue=catalogue())
-    new, moved, second = _name("new", 0), _name("moved", 1), _name("new", 1)
-    for name in (new, second):
-        landing.customer(name, on="2026-02-05")
-        landing.use(name, "2026-01-20", emails=100)
-    sharded = landing.copied(tmp_path / "sharded")
-    for each in (landing, sharded):
+class Changed:
+    """A business that changes between two runs, in one piece and in shards.
+
+    A customer moves in, before whom nobody was billed, and requests of others become some of another account, of
+    nobody, or are missing.
+    """
+
+    def __init__(self, root: Path, bill_shards: Callable[..., Business]) -> None:
+        landing = Landing(root / "whole", catalogue=catalogue())
+        new, self.moved, second = _name("new", 0), _name("moved", 1), _name("new", 1)
+        for name in (new, second):
+            landing.customer(name, on="2026-02-05")
+            landing.use(name, "2026-01-20", emails=100)
+        self.one, self.other = (
+            {left: _name(f"{which}-{left.split()[-1]}", half) for left in LEFT} for half, which in HALVES
+        )
+        for left in LEFT:
+            landing.customer(self.one[left], on="2026-02-05")
+            landing.account(self.other[left])
+        twin = landing.copied(root / "sharded")
+        self.whole = self._billed(landing, bill_by_steps, 1)
+        self.sharded = self._billed(twin, bill_shards, 2)
+
+    def _billed(self, landing: Landing, how: Callable[..., Business], shards: int) -> Business:
         # Once with customers who are all new.
-        if each is landing:
-            bill_by_steps(each.root, "2026-02", "2026-02-08", shards=1)
-        else:
-            bill_shards(each.root, "2026-02", "2026-02-08", shards=2)
-        each.customer(moved, on="2023-05-10", billed_through="2026-02-10")
-    whole = bill_by_steps(landing.root, "2026-02", "2026-02-09", shards=1)
-    found = bill_shards(sharded.root, "2026-02", "2026-02-09", shards=2)
-    assert_the_same(found, whole)
-    assert read_month(found.home, UNBILLED, "2026-01").height == 2
+        how(landing.root, "2026-02", "2026-02-08", shards=shards)
+        landing.customer(self.moved, on="2023-05-10", billed_through="2026-02-10")
+        file = landing.folder / "requests.jsonl"
+        text = file.read_text().replace(self.one["of another account"], self.other["of another account"])
+        text = text.replace(self.one["of nobody"], "")
+        file.write_text("".join(line for line in text.splitlines(keepends=True) if self.one["missing"] not in line))
+        return how(landing.root, "2026-02", "2026-02-09", shards=shards)
+
+
+@pytest.fixture(scope="module", params=sized(HOW[1:], HOW))
+def changed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Changed:
+    return Changed(tmp_path_factory.mktemp("changed"), request.param)
+
+
+def test_usage_before_the_first_month_is_listed_in_all_shards_where_a_customer_of_one_moved_in(
+    changed: Changed, tmp_path: Path
+) -> None:
+    assert_the_same(changed.sharded, changed.whole)
+    assert changed.whole.first_month == "2026-02"
+    assert read_month(changed.sharded.home, UNBILLED, "2026-01").height == 2
     if sizes.LONG:
         # Its parts are of the shards of the first month, also where these are chosen again.
-        shutil.rmtree(sharded.root / "lake" / "fingerprints")
-        assert_the_same(bill_shards(sharded.root, "2026-02", "2026-02-09", shards=3), whole)
+        home = copied(changed.sharded.home.root, tmp_path / "home")
+        shutil.rmtree(home / "lake" / "fingerprints")
+        assert_the_same(bill_by_workers(home, "2026-02", "2026-02-09", shards=3), changed.whole)
 
 
-@pytest.mark.parametrize("bill_shards", sized(HOW[1:], HOW))
-def test_a_request_that_leaves_its_account_is_looked_for_in_all_shards(
-    bill_shards: Callable[..., Business], tmp_path: Path
-) -> None:
-    """The request of each account becomes one of another account, of nobody, or is missing."""
-    landing = Landing(tmp_path / "whole")
-    one, other = ({left: _name(f"{which}-{left.split()[-1]}", half) for left in LEFT} for half, which in HALVES)
-    for left in LEFT:
-        landing.customer(one[left])
-        landing.account(other[left])
-    sharded = landing.copied(tmp_path / "sharded")
-    found = []
-    for each, shards in ((landing, 1), (sharded, 2)):
-        how = bill_by_steps if each is landing else bill_shards
-        how(each.root, "2026-01", "2026-01-31", shards=shards)
-        file = each.folder / "requests.jsonl"
-        text = file.read_text().replace(one["of another account"], other["of another account"])
-        text = text.replace(one["of nobody"], "")
-        file.write_text("".join(line for line in text.splitlines(keepends=True) if one["missing"] not in line))
-        found.append(how(each.root, *sized(("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")), shards=shards))
-    assert_the_same(*found)
-    assert found[0].parked.equals(found[1].parked)
-    assert set(found[0].parked["account_id"]) == {one["of nobody"], one["missing"]}
+def test_a_request_that_leaves_its_account_is_looked_for_in_all_shards(changed: Changed) -> None:
+    assert_the_same(changed.sharded, changed.whole)
+    assert changed.sharded.parked.equals(changed.whole.parked)
+    assert set(changed.whole.parked["account_id"]) == {changed.one["of nobody"], changed.one["missing"]}
 
 
 def test_a_month_of_one_shard_with_suspensions_has_not_moved_when_new_months_have_several(tmp_path: Path) -> None:

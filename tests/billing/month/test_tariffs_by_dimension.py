@@ -20,7 +20,7 @@ from billing.reports.explain import explain_document
 from billing.reports.portal_pages import write_portal_pages
 from billing.reports.preview import preview_month
 from billing.reports.preview_causes import record_given
-from billing.reports.profiles import account_profiles, next_bills
+from billing.reports.profiles import next_bills
 from tests.billing.month.token_business import CATALOGUE, TokenBusiness
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import event

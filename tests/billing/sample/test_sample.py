@@ -216,7 +216,8 @@ def test_every_account_request_and_tax_rate_is_valid(sample: SampleSummary) -> N
 
 
 def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:
-    sample = write_sample(tmp_path, accounts=sized(usual=250, long=600), months=3, events_per_account_day=Decimal("0.01"))
+    accounts = sized(usual=250, long=600)
+    sample = write_sample(tmp_path, accounts=accounts, months=3, events_per_account_day=Decimal("0.01"))
     kinds = {row["kind"] for row in _requests(sample)}
     assert kinds == {
         *("subscribe", "upgrade", "downgrade", "cancel", "hold", "resume", "refund"),

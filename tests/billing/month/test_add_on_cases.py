@@ -334,8 +334,8 @@ def test_a_package_that_does_not_allow_one_ends_it_for_good(shop_with: Callable[
     shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
     shop.customer("acme", add_ons=json.dumps({"small": 1, "endless": 1}))
     shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
-    ask(shop, "add", "2026-02-20", "emails")
-    shop.request("acme", "upgrade", "2026-02-25T09:00:00Z", "self_service", package="gold")
+    ask(shop, "add", "2026-01-25", "emails")
+    shop.request("acme", "upgrade", "2026-02-20T09:00:00Z", "self_service", package="gold")
     business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
     assert [(day, add_on) for day, add_on, *_ in fees(business)] == [
         ("26-01-10", "endless"),
@@ -380,8 +380,7 @@ def number_of(business: Business, account: str, month: str = "2026-04") -> str:
 
 
 def test_a_price_that_is_corrected_is_settled(shop: Landing) -> None:
-    shop.customer("acme")
-    ask(shop, "add", "2026-01-20", "emails", quantity=2)
+    shop.customer("acme", on="2026-02-10", add_ons=json.dumps({"emails": 2}))
     bill_by_steps(shop.root, "2026-02", "2026-02-28")
     path = shop.folder / "catalogue.yaml"
     # The last of that price: the starting catalogue has examples, too.
@@ -412,6 +411,6 @@ def test_an_upgrade_at_once_ends_what_its_package_does_not_allow_on_the_next_dat
     path.write_text(_replaced(path.read_text(), "policy:\n", "policy:\n  requested_upgrades: at_once\n"))
     shop.customer("acme", add_ons=json.dumps({"small": 1}))
     shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
     assert [day for day, *_ in fees(business)] == ["26-01-10"]
     assert answers(business, "remove") == [("approved", "not_allowed_by_package")]

@@ -1,5 +1,6 @@
 """A running business moves in: nothing billed elsewhere is billed again, and nothing else is lost (rule 38)."""
 
+from calendar import monthrange
 from datetime import date, timedelta
 from pathlib import Path
 from random import Random
@@ -312,8 +313,9 @@ def test_what_is_billed_after_a_move_is_what_would_have_been_billed_without_it(t
             on = start + timedelta(1 + random.randrange(days_of_usage))
             leads = random.choice([0, 0, 2_600]) if on > date(2026, 4, 1) else 0
             emails, domains = random.randrange(1, 40_000), random.choice([0, 1])
+            delivered = f"{on:%Y-%m}-{monthrange(on.year, on.month)[1]}"
             for landing in (stayed, moved):
-                landing.use(name, on.isoformat(), emails=emails, domains=domains, leads=leads)
+                landing.use(name, on.isoformat(), emails=emails, domains=domains, leads=leads, delivered=delivered)
     lines = ("billing_date", "account_id", "net")
     last = sized(usual=("2026-04", "2026-04-30"), long=("2026-06", "2026-06-30"))
     found = [

@@ -1,4 +1,4 @@
-"""Homes that tests of several processes share: the first one bills them, the others wait and read."""
+"""Homes that tests of several processes share: the first one bills them, and each takes a copy."""
 
 import fcntl
 import os
@@ -10,7 +10,10 @@ import pytest
 
 
 def billed_once(factory: pytest.TempPathFactory, name: str, bill: Callable[[Path], object]) -> Path:
-    """The folder in which `bill` made homes, once for all processes of a run. Only read them, or copy them."""
+    """The folder in which `bill` made homes, once for all processes of a run.
+
+    Copy a home before anything is done with it, reading it included: others copy it at any time.
+    """
     base = factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"billed-{name}"
     shared.mkdir(exist_ok=True)

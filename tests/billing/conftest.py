@@ -1,5 +1,6 @@
 """The catalogue of the worked scenarios, and catalogues that differ from it."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -56,8 +57,9 @@ def ref_1_in(ref_1: Catalogue) -> Callable[[str], Catalogue]:
 @pytest.fixture(scope="session")
 def sample_billed_for_europe(tmp_path_factory: pytest.TempPathFactory) -> Business:
     """Two months of the synthetic business, whose seller has what e-invoices need. Do not issue in it."""
-    root = billed_once(tmp_path_factory, "sample", _bill_sample) / "sample"
-    return Business.load(root, billing_hint(2)[1])
+    shared = billed_once(tmp_path_factory, "sample", _bill_sample) / "sample"
+    home = shutil.copytree(shared, tmp_path_factory.mktemp("sample") / "home")
+    return Business.load(home, billing_hint(2)[1])
 
 
 def _bill_sample(folder: Path) -> None:

@@ -242,6 +242,15 @@ def without_rules(text: str) -> str:
 ALIKE = ("acme", "fresh", "late", "moved")
 
 
+def moved_in(root: Path) -> TokenBusiness:
+    """A customer whose first document, of 10 January, has the usage of a cycle before the move."""
+    landing = TokenBusiness(root)
+    landing.customer("acme", on="2025-12-10", billed_through="2026-01-10")
+    landing.use_tokens("acme", 5000, "2025-12-20", model="large")
+    landing.use_tokens("acme", 2500, "2025-12-20", model="small")
+    return landing
+
+
 def customers(root: Path, *names: str) -> TokenBusiness:
     """Customers with the same usage; that of each is delivered in a file of its own."""
     landing = TokenBusiness(root)
@@ -283,7 +292,7 @@ class TestAfterIssue:
 
     @pytest.fixture
     def landing(self, tmp_path: Path) -> TokenBusiness:
-        return customers(tmp_path, "acme")
+        return moved_in(tmp_path)
 
     @pytest.fixture
     def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
@@ -360,25 +369,26 @@ class TestAfterIssue:
     def test_a_catalogue_that_had_no_dimensions_before(self, landing: TokenBusiness) -> None:
         plain = without_rules(CATALOGUE)
         (landing.folder / "catalogue.yaml").write_text(plain)
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+        business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
         assert rows(business, "lines", "rule", "amount", metric="tokens") == [(None, "7.00")]
         business.register.close()
         (landing.folder / "catalogue.yaml").write_text(CATALOGUE)
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+        business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
         settled = rows(business, "lines", "metric", "rule", "amount", kind="prior_cycle", metric="tokens")
         assert ("tokens", None, "-5.00") in settled
         assert ("tokens", "model=large", "10.00") in settled
         business.register.close()
 
     def test_what_is_added_is_what_measuring_everything_finds(self, landing: TokenBusiness, tmp_path: Path) -> None:
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-09")
+        business = bill_by_steps(landing.root, "2026-01", "2026-01-09")
+        assert rows(business, "usage", "events", metric="tokens", rule="model=large")
         business.register.close()
         for model, kind in (("large", "output"), ("large", None), ("gift", None), ("small", "x")):
-            landing.use_tokens("acme", 300, on="2026-01-22", delivered="2026-02-01", model=model, kind=kind)
-        one = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+            landing.use_tokens("acme", 300, on="2025-12-22", delivered="2026-01-08", model=model, kind=kind)
+        one = bill_by_steps(landing.root, "2026-01", "2026-01-10")
         other = tmp_path / "other"
         shutil.copytree(landing.folder, other / "landing")
-        two = bill_by_steps(other, "2026-02", "2026-02-10")
+        two = bill_by_steps(other, "2026-01", "2026-01-10")
         columns = ("metric", "rule", "quantity", "events", "event_sum")
         assert rows(one, "usage", *columns) == rows(two, "usage", *columns)
         one.register.close()

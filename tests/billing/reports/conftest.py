@@ -23,8 +23,9 @@ def _bill(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def sold(tmp_path_factory: pytest.TempPathFactory) -> Business:
     """Billed from January to March. Do not issue in it."""
-    folder = billed_once(tmp_path_factory, "sold", _bill)
-    return Business.load(folder / "sold", date.fromisoformat(DAYS[-1][1]))
+    shared = billed_once(tmp_path_factory, "sold", _bill) / "sold"
+    home = shutil.copytree(shared, tmp_path_factory.mktemp("sold") / "home")
+    return Business.load(home, date.fromisoformat(DAYS[-1][1]))
 
 
 @pytest.fixture(scope="session")

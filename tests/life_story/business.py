@@ -31,9 +31,12 @@ from tests.life_story.offers import (
     likely_kinds,
     rows_file,
 )
+from tests.sizes import sized
 
 FIRST_DAY: Final = date(2024, 1, 1)
 PACKAGES: Final = ("small", "medium", "large")
+DAYS_OF_A_DELIVERY: Final = sized(usual=15, long=5)
+"""Logs are delivered every so many days."""
 # tax id, country of the customer, and the country it belongs to where it is valid in form and checksum
 TAX_IDS: Final = (
     ("", "", None),
@@ -500,7 +503,7 @@ def _usage(
             late = rng.choices([0, rng.randint(1, 5), rng.randint(20, 80), 100], [80, 12, 6, 2])[0]
             # logs are delivered every few days, and now and then at the very limit of the lateness
             delivered = local + timedelta(late)
-            delivered += timedelta(-delivered.toordinal() % 5)
+            delivered += timedelta(-delivered.toordinal() % DAYS_OF_A_DELIVERY)
             if rng.random() < 0.02:
                 delivered = local + timedelta(catalogue["policy"]["lateness_days"] + rng.choice([0, 1]))
             found.append((delivered, row))

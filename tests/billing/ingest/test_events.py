@@ -93,7 +93,7 @@ def require_whole(home: Home, shards: int) -> None:
     st.sampled_from(sized([1, 3, 7, 32], [1, 2, 3, 7, 32, 50, BUCKETS])),
     st.tuples(st.booleans(), st.booleans()),
 )
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=sized(usual=5, long=8), suppress_health_check=[HealthCheck.too_slow])
 def test_the_shards_together_are_the_whole(
     tmp_path_factory: pytest.TempPathFactory,
     delivered: list[tuple[str, str, list[str]]],

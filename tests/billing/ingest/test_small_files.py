@@ -114,7 +114,7 @@ def test_the_lake_is_the_same_to_the_byte_whatever_is_parsed_together_and_howeve
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 # not for secrets
     known: list[tuple[str, str]] = []
-    for turn in range(7):
+    for turn in range(sized(usual=2, long=0), 7):
         for each in chance.sample(range(105), sized(usual=8, long=17)):
             day = f"2026-01-0{chance.choice([2, 2, 2, 3])}"
             known.append((day, name_of(each)))

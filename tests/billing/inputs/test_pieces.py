@@ -26,7 +26,7 @@ FILES = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     deadline=None,
 )
-BUSINESSES = settings(FILES, max_examples=sized(usual=10, long=500))
+BUSINESSES = settings(FILES, max_examples=sized(usual=6, long=500))
 PART = st.sampled_from(
     [
         *(

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from billing.model.sources import EPOCHS, Identity, Keep, TextRule, TimeRule, ValueRule
+from tests import sizes
 from tests.billing.ingest.raw_logs import one_source, read, sources_of
 
 EVENT = (
@@ -324,8 +325,8 @@ def test_no_value_of_any_key_ends_in_an_error_of_a_library() -> None:
         {"regex": "(?P<a>.)"},
         "csv",
     )
-    for path in _paths(entry):
-        for value in odd:
+    for number, path in enumerate(_paths(entry)):
+        for value in odd[number % 3 :: 3] if not sizes.LONG else odd:
             changed = deepcopy(entry)
             place = changed
             for step in path[:-1]:

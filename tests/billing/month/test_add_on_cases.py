@@ -134,21 +134,24 @@ def _trials_notice_and_holds(shop: Landing) -> None:
 
 @pytest.fixture(scope="module")
 def years(tmp_path_factory: pytest.TempPathFactory) -> Business:
-    """January 2026 to February 2027 of accounts that are billed by the year."""
-    shop = Landing(tmp_path_factory.mktemp("years"), starter_catalogue() + ADD_ONS)
-    shop.customer("more", term="yearly")
+    """January to June 2026 of accounts that are billed by the year: since May 2025, and elsewhere before."""
+    text = _replaced(starter_catalogue() + ADD_ONS, "billing_start: 2024-01-01", "billing_start: 2026-01-01")
+    shop = Landing(tmp_path_factory.mktemp("years"), text)
+    moved: dict[str, str] = {"term": "yearly", "on": "2025-05-10", "billed_through": "2026-01-10"}
+    shop.customer("more", **moved)
     ask(shop, "add", "2026-01-20", account="more", quantity=2)
-    ask(shop, "add", "2026-04-20", account="more", quantity=3)
-    ask(shop, "add", "2026-06-20", account="more", quantity=1)
-    shop.customer("less", term="yearly", add_ons=json.dumps({"small": 3}))
-    ask(shop, "remove", "2026-03-20", account="less")
-    ask(shop, "add", "2026-06-20", account="less", quantity=4)
-    shop.customer("suspended", term="yearly", add_ons=json.dumps({"small": 2}))
-    business = bill_by_steps(shop.root, "2026-12", "2026-12-31")
+    ask(shop, "add", "2026-02-20", account="more", quantity=3)
+    ask(shop, "add", "2026-03-20", account="more", quantity=1)
+    shop.customer("less", **moved, add_ons=json.dumps({"small": 3}))
+    ask(shop, "remove", "2026-02-20", account="less")
+    ask(shop, "add", "2026-03-20", account="less", quantity=4)
+    shop.customer("suspended", **moved, add_ons=json.dumps({"small": 2}))
+    shop.use("suspended", "2026-03-20", emails=15_001)
+    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
     ((number,),) = rows(business, "documents", "number", account_id="suspended")
-    shop.pay("suspended", number, "996.00", "2027-01-05T09:00:00Z", "failed")
-    shop.pay("suspended", number, "996.00", "2027-01-20T09:00:00Z")
-    return bill_by_steps(shop.root, "2027-02", "2027-02-28")
+    shop.pay("suspended", number, "3.00", "2026-05-05T09:00:00Z", "failed")
+    shop.pay("suspended", number, "3.00", "2026-05-20T09:00:00Z")
+    return bill_by_steps(shop.root, "2026-05", "2026-05-31")
 
 
 def ask(shop: Landing, kind: str, on: str, add_on: str = "small", account: str = "acme", **members: int) -> None:
@@ -279,28 +282,27 @@ def test_while_suspended_no_fee_falls_due(months: Business) -> None:
 
 def test_in_a_yearly_term_the_whole_cycles_left_are_charged_and_less_waits_for_its_end(years: Business) -> None:
     assert fees(years, "more") == [
-        # 2 x 3.00 x 11 / 12, then one more for 8 of 12
-        ("26-02-10", "small", "2", "5.50"),
-        ("26-05-10", "small", "1", "2.00"),
-        ("27-01-10", "small", "1", "3.00"),
+        # 2 x 3.00 x 3 / 12, then one more for 2 of 12
+        ("26-02-10", "small", "2", "1.50"),
+        ("26-03-10", "small", "1", "0.50"),
+        ("26-05-10", "small", "1", "3.00"),
     ]
     effective = rows(years, "decisions", "effective_on", kind="add", account_id="more")
-    assert [f"{day:%Y-%m-%d}" for (day,) in effective] == ["2026-02-10", "2026-05-10", "2027-01-10"]
+    assert [f"{day:%Y-%m-%d}" for (day,) in effective] == ["2026-02-10", "2026-03-10", "2026-05-10"]
 
 
 def test_a_lower_quantity_that_waits_is_void_when_another_one_is_asked_for(years: Business) -> None:
     assert fees(years, "less") == [
-        ("26-01-10", "small", "3", "9.00"),
-        # one more for 6 of 12 cycles
-        ("26-07-10", "small", "1", "1.50"),
-        ("27-01-10", "small", "4", "12.00"),
+        # one more than the three that it came with, for 1 of 12 cycles
+        ("26-04-10", "small", "1", "0.25"),
+        ("26-05-10", "small", "4", "12.00"),
     ]
 
 
 def test_a_yearly_fee_that_a_suspension_kept_takes_its_add_ons_along(years: Business) -> None:
-    assert fees(years, "suspended") == [("26-01-10", "small", "2", "6.00"), ("27-01-20", "small", "2", "6.00")]
-    late = rows(years, "documents", "billing_date", "total", billing_month="2027-01", account_id="suspended")
-    assert [(f"{day:%m-%d}", total) for day, total in late] == [("01-20", "996.00")]
+    assert fees(years, "suspended") == [("26-05-20", "small", "2", "6.00")]
+    late = rows(years, "documents", "billing_date", "total", billing_month="2026-05", account_id="suspended")
+    assert [(f"{day:%m-%d}", total) for day, total in late] == [("05-20", "996.00")]
 
 
 def test_what_has_no_yearly_price_cannot_be_added_to_a_yearly_term(months: Business) -> None:
@@ -332,15 +334,14 @@ def test_a_package_that_does_not_allow_one_ends_it_for_good(shop_with: Callable[
     shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
     shop.customer("acme", add_ons=json.dumps({"small": 1, "endless": 1}))
     shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
-    ask(shop, "add", "2026-02-20", "emails")
-    shop.request("acme", "upgrade", "2026-03-20T09:00:00Z", "self_service", package="gold")
-    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
+    ask(shop, "add", "2026-01-25", "emails")
+    shop.request("acme", "upgrade", "2026-02-20T09:00:00Z", "self_service", package="gold")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
     assert [(day, add_on) for day, add_on, *_ in fees(business)] == [
         ("26-01-10", "endless"),
         ("26-01-10", "small"),
         ("26-02-10", "endless"),
         ("26-03-10", "endless"),
-        ("26-04-10", "endless"),
     ]
     ended = rows(business, "decisions", "decision_id", "outcome", "reason", "explanation", kind="remove")
     assert ended == [
@@ -379,8 +380,7 @@ def number_of(business: Business, account: str, month: str = "2026-04") -> str:
 
 
 def test_a_price_that_is_corrected_is_settled(shop: Landing) -> None:
-    shop.customer("acme")
-    ask(shop, "add", "2026-01-20", "emails", quantity=2)
+    shop.customer("acme", on="2026-02-10", add_ons=json.dumps({"emails": 2}))
     bill_by_steps(shop.root, "2026-02", "2026-02-28")
     path = shop.folder / "catalogue.yaml"
     # The last of that price: the starting catalogue has examples, too.
@@ -411,6 +411,6 @@ def test_an_upgrade_at_once_ends_what_its_package_does_not_allow_on_the_next_dat
     path.write_text(_replaced(path.read_text(), "policy:\n", "policy:\n  requested_upgrades: at_once\n"))
     shop.customer("acme", add_ons=json.dumps({"small": 1}))
     shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
     assert [day for day, *_ in fees(business)] == ["26-01-10"]
     assert answers(business, "remove") == [("approved", "not_allowed_by_package")]

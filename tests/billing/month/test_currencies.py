@@ -30,6 +30,7 @@ from billing.reports.row_decimals import decimals_of
 from billing.reports.show import read_table
 from billing.reports.statements import statement
 from billing.reports.verify import disagreements
+from tests import sizes
 from tests.by_steps import bill_by_steps
 from tests.european_business import RATES, SELLER, change_catalogue, write_accounts
 from tests.invoice_rules import findings
@@ -260,7 +261,7 @@ g4,granted-kwd,1.2345,KWD,2026-01-01,granted
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Business:
-    """Three months of accounts that have nothing to do with each other. Do not issue in it."""
+    """Two months of accounts that have nothing to do with each other. Do not issue in it."""
     home = SeveralCurrencies(tmp_path_factory.mktemp("many"))
     home.buy("yearly-eur", "EUR", term="yearly")
     home.buy("yearly-jpy", "JPY", term="yearly")
@@ -279,13 +280,16 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Business:
     for name in ("eur", "jpy"):
         home.buy(f"held-{name}", CURRENCIES[name])
         home.request(f"held-{name}", "hold", "2026-01-20T09:00:00Z")
+    home.buy("refunded", "KWD")
+    home.pay_in("refunded", "", "30.555", "KWD", "2026-01-12T09:00:00Z")
+    home.request("refunded", "refund", "2026-01-20T09:00:00Z")
     home.buy("plain", "")
     home.buy("lower", "eur")
     home.open("bad", "XXX")
     for name in ("eur", "kwd"):
         home.buy(f"granted-{name}", CURRENCIES[name])
     (home.folder / "credit_grants.csv").write_text(GRANTS)
-    business = bill_by_steps(home.root, "2026-03", "2026-03-31")
+    business = bill_by_steps(home.root, "2026-02", "2026-02-28")
     write_journal(business)
     return business
 
@@ -353,7 +357,7 @@ def test_coupons_and_add_ons_are_sold_in_the_currencies_of_their_amounts(many: B
 
 
 def test_a_hold_fee_holds_in_the_currencies_that_it_names(many: Business) -> None:
-    assert totals_of(many, "held-eur") == [("EUR", "89.00"), ("EUR", "4.00"), ("EUR", "4.00")]
+    assert totals_of(many, "held-eur") == [("EUR", "89.00"), ("EUR", "4.00")]
     assert totals_of(many, "held-jpy") == [("JPY", "15000")]
 
 
@@ -384,35 +388,29 @@ def test_credits_pay_documents_of_their_currency(many: Business) -> None:
 
 @pytest.fixture(scope="module")
 def january(tmp_path_factory: pytest.TempPathFactory) -> SeveralCurrencies:
-    """Three accounts, billed for January. Copy it to go on."""
+    """Two accounts, billed for January. Copy it to go on."""
     home = SeveralCurrencies(tmp_path_factory.mktemp("january"))
     home.buy("lives", "USD")
     home.buy("ends", "USD", "silver")
     home.request("ends", "cancel", "2026-01-20T09:00:00Z", "email")
-    home.buy("kwd", "KWD")
     bill_by_steps(home.root, "2026-01", "2026-01-31")
     return home
 
 
 @pytest.fixture(scope="module")
 def february(january: SeveralCurrencies, tmp_path_factory: pytest.TempPathFactory) -> SeveralCurrencies:
-    """A month more: a refund, and another currency for an account that lives. Copy it to go on."""
+    """A month more, with another currency for an account that lives. Copy it to go on."""
     home = january.copied(tmp_path_factory.mktemp("february") / "home")
-    billed = read_table(Business.load(home.root, date(2026, 1, 31)), name="documents")
-    numbers = dict(billed.select("account_id", "number").iter_rows())
-    home.pay_in("kwd", numbers["kwd"], "30.555", "KWD", "2026-01-12T09:00:00Z")
-    home.request("kwd", "refund", "2026-02-01T09:00:00Z")
     home.open("lives", "EUR")
     bill_by_steps(home.root, "2026-02", "2026-02-28")
     return home
 
 
-def test_a_refund_is_in_the_currency_of_the_document(february: SeveralCurrencies) -> None:
-    business = Business.load(february.root, date(2026, 2, 28))
-    assert totals(business, kind="credit_note") == [("kwd", "KWD", "-30.555")]
-    decided = read_table(business, name="decisions").filter(pl.col("kind") == "refund")
-    found = plain_rows(decided, decimals_of(business, decided))
-    assert [(row["account_id"], row["amount"]) for row in found] == [("kwd", "30.555")]
+def test_a_refund_is_in_the_currency_of_the_document(many: Business) -> None:
+    assert totals(many, kind="credit_note") == [("refunded", "KWD", "-30.555")]
+    decided = read_table(many, name="decisions").filter(pl.col("kind") == "refund")
+    found = plain_rows(decided, decimals_of(many, decided))
+    assert [(row["account_id"], row["amount"]) for row in found] == [("refunded", "30.555")]
 
 
 def test_the_currency_cannot_change_while_a_subscription_lives_and_changes_once_nothing_is_owed(
@@ -453,13 +451,13 @@ def test_the_currency_cannot_change_while_a_subscription_lives_and_changes_once_
     ]
 
 
-def test_a_price_that_the_catalogue_loses_parks_those_inside(january: SeveralCurrencies, tmp_path: Path) -> None:
-    home = january.copied(tmp_path / "home")
+def test_a_price_that_the_catalogue_loses_parks_those_inside(two_months: SeveralCurrencies, tmp_path: Path) -> None:
+    home = two_months.copied(tmp_path / "home")
     (home.folder / "catalogue.yaml").write_text(CATALOGUE.replace(', KWD: "30.555"', ""))
-    business = bill_by_steps(home.root, "2026-02", "2026-02-28")
-    assert [reason for reason, _ in parked(business, "2026-02", "kwd")] == ["not_sold_in_currency"]
-    assert totals_of(business, "kwd")[1:] == []
-    assert totals_of(business, "lives")[1:] == [("USD", "99.00")]
+    business = bill_by_steps(home.root, "2026-03", "2026-03-31")
+    assert [reason for reason, _ in parked(business, "2026-03", "kwd")] == ["not_sold_in_currency"]
+    assert totals_of(business, "kwd")[2:] == []
+    assert totals_of(business, "usd")[2:] == [("USD", "99.00")]
 
 
 def test_three_shards_bill_as_one(two_months: SeveralCurrencies, tmp_path: Path) -> None:
@@ -510,28 +508,33 @@ def test_documents_are_e_invoices_in_the_currency_of_the_account(tmp_path: Path)
         ("jpy", "DE", "", {"currency": "JPY", "invoice_format": "facturx"}),
         ("kwd", "DE", "", {"currency": "KWD", "invoice_format": "ubl"}),
     ]
+    # `test_invoice_formats.py` parks three decimals, too.
+    customers = sized(usual=[customers[0], customers[2]], long=customers)
     write_accounts(home, customers)
     for name, *_ in customers:
         home.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
     business = bill_by_steps(home.root, "2026-01", "2026-01-31")
-    assert totals(business) == [("eur", "EUR", "105.91"), ("jpy", "JPY", "17850"), ("usd", "USD", "117.81")]
-    (parked,) = read_table(business, name="parked").select("account_id", "reason", "detail").rows()
-    assert parked[:2] == ("kwd", "missing_for_format")
-    assert "has amounts of two decimals, and KWD has 3" in parked[2]
-    numbers = ["INV-2026-000001", "INV-2026-000002", "INV-2026-000003"]
+    due = [("eur", "EUR", "105.91"), ("jpy", "JPY", "17850"), ("usd", "USD", "117.81")]
+    assert totals(business) == due[: sized(usual=2, long=3)]
+    if sizes.LONG:
+        (parked,) = read_table(business, name="parked").select("account_id", "reason", "detail").rows()
+        assert parked[:2] == ("kwd", "missing_for_format")
+        assert "has amounts of two decimals, and KWD has 3" in parked[2]
+    numbers = ["INV-2026-000001", "INV-2026-000002", "INV-2026-000003"][: sized(usual=2, long=3)]
     contents = {number: json.loads(text) for number, text in business.register.contents(numbers)}
     # The tax of a German document is in euros, too.
     assert [contents[number]["tax_currency"] for number in numbers] == [
         None,
         {"currency": "EUR", "tax": "17.10", "rate": "0.006", "rate_on": "2026-01-01"},
         {"currency": "EUR", "tax": "16.93", "rate": "0.9", "rate_on": "2026-01-01"},
-    ]
+    ][: sized(usual=2, long=3)]
     assert not render_documents(business, "2026-01").undrawn
     folder = business.home.documents / "2026-01"
     xml = (folder / "INV-2026-000001.xml").read_bytes()
     assert b"<cbc:DocumentCurrencyCode>EUR</cbc:DocumentCurrencyCode>" in xml
     assert findings(xml) == []
-    assert findings((folder / "INV-2026-000003.xml").read_bytes()) == []
+    if sizes.LONG:
+        assert findings((folder / "INV-2026-000003.xml").read_bytes()) == []
     assert findings(get_xml_from_pdf((folder / "INV-2026-000002.pdf").read_bytes())[1]) == []
     assert disagreements(business) == []
 
@@ -545,15 +548,18 @@ BY_CURRENCY = (
 
 
 def lived(home: SeveralCurrencies, accounts: list[str]) -> dict[str, pl.DataFrame]:
-    """What two months of accounts come to, without the numbers of documents: late usage, a coupon, an upgrade."""
+    """What two months of accounts come to, without the numbers of documents: late usage, a coupon, an upgrade.
+
+    They were billed elsewhere before, so that the first document has usage.
+    """
     for name in accounts:
-        home.buy(name, CURRENCIES[name])
+        home.buy(name, CURRENCIES[name], on="2025-12-10", billed_through="2026-01-10")
         home.request(name, "redeem", "2026-01-12T09:00:00Z", "self_service", coupon="ten")
-        home.use(name, "2026-01-20", emails=2500, leads=50)
-    bill_by_steps(home.root, "2026-02", "2026-02-28")
+        home.use(name, "2025-12-20", emails=2500, leads=50)
+    bill_by_steps(home.root, "2026-01", "2026-01-31")
     for name in accounts:
-        home.use(name, "2026-01-22", emails=3333, delivered="2026-03-01")
-    business = bill_by_steps(home.root, "2026-03", "2026-03-31")
+        home.use(name, "2025-12-22", emails=3333, delivered="2026-02-01")
+    business = bill_by_steps(home.root, "2026-02", "2026-02-28")
     write_journal(business)
     found = {name: read_table(business, name=name) for name in ("documents", "charges", "dues", "packages", "journal")}
     found["balances"] = balances(business)

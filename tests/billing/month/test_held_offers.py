@@ -73,9 +73,9 @@ def test_redemptions_of_all_accounts_are_the_same_in_shards(landing: Landing, tm
     for index in (5, 0, 3, 2):
         landing.request(f"customer-{index}", "redeem", f"2026-01-2{9 - index}T09:00:00Z", "email", coupon="two_in_all")
     twin = landing.copied(tmp_path / "twin")
+    last = sized(usual=("2026-01", "2026-01-31"), long=("2026-02", "2026-02-28"))
     one, several = (
-        bill_by_steps(home, "2026-02", "2026-02-28", shards=shards)
-        for home, shards in ((landing.root, 1), (twin.root, SHARDS))
+        bill_by_steps(home, *last, shards=shards) for home, shards in ((landing.root, 1), (twin.root, SHARDS))
     )
     wanted = ("account_id", "reason", "effective_on")
     found = rows(one, "decisions", *wanted, kind="redeem")

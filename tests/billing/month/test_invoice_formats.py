@@ -1,6 +1,7 @@
 """Accounts whose documents their format cannot be are parked, and no one else; a field that is filled in ends it."""
 
 import json
+import shutil
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -68,22 +69,48 @@ def parked(business: Business) -> dict[str, str]:
     return {account: detail for account, reason, detail in rows(business, "parked", "account_id", "reason", "detail")}
 
 
-def test_an_account_without_a_field_of_its_format_is_parked_until_it_is_there(tmp_path: Path) -> None:
-    good, poor = DE, ("poor", "DE", "", {"buyer_reference": "", "city": ""})
-    landing = home(tmp_path / "home", [good, poor])
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+GOOD_AND_POOR: Customers = [
+    DE,
+    ("poor", "DE", "", {"buyer_reference": "", "city": ""}),
+    ("longer", "DE", "", {"buyer_reference": ""}),
+]
+
+
+@pytest.fixture(scope="module")
+def poor_january(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    """One account that lacks nothing and two that lack fields, billed for January."""
+    landing = home(tmp_path_factory.mktemp("poor") / "home", GOOD_AND_POOR)
+    landing.use("longer", "2026-01-20", emails=17_000)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    return landing
+
+
+@pytest.fixture(scope="module")
+def poor_february(poor_january: Landing, tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    """February, in which one of them lacks nothing any more."""
+    landing = poor_january.copied(tmp_path_factory.mktemp("february") / "home")
+    write_accounts(landing, [DE, ("poor", "DE", "", {}), GOOD_AND_POOR[2]])
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    return landing
+
+
+def test_an_account_without_a_field_of_its_format_is_parked_until_it_is_there(
+    poor_january: Landing, poor_february: Landing
+) -> None:
+    business = Business.load(poor_january.root, date(2026, 1, 31))
     assert formats(business) == {"de": "xrechnung"}
-    assert rows(business, "parked", "account_id", "reason") == [("poor", "missing_for_format")]
+    reasons = rows(business, "parked", "account_id", "reason")
+    assert sorted(reasons) == [("longer", "missing_for_format"), ("poor", "missing_for_format")]
     detail = parked(business)["poor"]
     assert "xrechnung needs buyer_reference in accounts; needs city in accounts" in detail
     assert disagreements_of_tables(business) == []
     assert moved_inputs(business, "2026-01") == []
 
-    write_accounts(landing, [good, ("poor", "DE", "", {})])
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    business = Business.load(poor_february.root, date(2026, 2, 28))
     assert formats(business) == {"de": "xrechnung", "poor": "xrechnung"}
-    assert parked(business) == {}
-    assert rows(business, "documents", "account_id", "total") == [("de", "117.81"), ("poor", "117.81")]
+    assert set(parked(business)) == {"longer"}
+    january = rows(business, "documents", "account_id", "total", billing_month="2026-01")
+    assert january == [("de", "117.81"), ("poor", "117.81")]
 
 
 def disagreements_of_tables(business: Business) -> list[str]:
@@ -91,15 +118,13 @@ def disagreements_of_tables(business: Business) -> list[str]:
     return [line for line in disagreements(business) if "PDF" not in line and "e-invoice" not in line]
 
 
-def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_there(tmp_path: Path) -> None:
-    landing = home(tmp_path / "home", [DE, ("poor", "DE", "", {"buyer_reference": ""})])
-    landing.use("poor", "2026-01-20", emails=17_000)
-    for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
-        business = bill_by_steps(landing.root, month, as_of)
-    assert set(parked(business)) == {"poor"}
-    write_accounts(landing, [DE, ("poor", "DE", "", {})])
+def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_there(
+    poor_february: Landing, tmp_path: Path
+) -> None:
+    landing = poor_february.copied(tmp_path / "home")
+    write_accounts(landing, [DE, ("poor", "DE", "", {}), ("longer", "DE", "", {})])
     business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    assert rows(business, "documents", "billing_date", "net", account_id="poor") == [
+    assert rows(business, "documents", "billing_date", "net", account_id="longer") == [
         (date(2026, 1, 10), "99.00"),
         (date(2026, 2, 10), "105.00"),
     ]
@@ -116,18 +141,50 @@ def test_the_policy_pdf_gives_a_pdf_where_a_field_is_missing_and_parks_what_no_f
     assert "category O" in parked(business)["us"]
 
 
-def test_accounts_have_formats_of_their_own_and_pdf_lacks_nothing(tmp_path: Path) -> None:
-    customers: Customers = [
-        DE,
-        ("plain", "US", "", {"invoice_format": "pdf", "city": "", "buyer_reference": ""}),
-        ("cii", "US", "", {"invoice_format": "facturx", "buyer_reference": ""}),
-        ("mail", "FR", "", {"invoice_format": "peppol", "electronic_address": ""}),
-        ("wrong", "FR", "", {"invoice_format": "peppol", "electronic_address": "0208:0403019262"}),
-    ]
-    business = bill_by_steps(home(tmp_path / "home", customers).root, "2026-01", "2026-01-31")
-    assert formats(business) == {"de": "xrechnung", "plain": "pdf", "cii": "facturx"}
-    assert "peppol needs electronic_address in accounts" in parked(business)["mail"]
-    assert "its checksum is wrong" in parked(business)["wrong"]
+EXEMPT = {"tax_exempt": "true", "invoice_format": "ubl"}
+SEVERAL: Customers = [
+    DE,
+    ("plain", "US", "", {"invoice_format": "pdf", "city": "", "buyer_reference": ""}),
+    ("cii", "US", "", {"invoice_format": "facturx", "buyer_reference": ""}),
+    ("mail", "FR", "", {"invoice_format": "peppol", "electronic_address": ""}),
+    ("wrong", "FR", "", {"invoice_format": "peppol", "electronic_address": "0208:0403019262"}),
+    ("exempt", "AT", "", EXEMPT),
+    ("buys", "DE", "", {}),
+    ("gift", "DE", "", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """January of accounts with formats, exemptions and prepaid credits of their own. Copy its home to go on."""
+    landing = home(tmp_path_factory.mktemp("several") / "home", SEVERAL)
+    (landing.folder / "credit_grants.csv").write_text(
+        "grant_id,account_id,amount,currency,granted_on,kind\n"
+        "fund,buys,70.00,EUR,2026-01-05,purchased\ngift,buys,50.00,EUR,2026-01-06,granted\n"
+        "other,gift,50.00,EUR,2026-01-06,granted\n"
+    )
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    landing.request("gift", "refund", "2026-01-20T09:00:00Z")
+    return bill_by_steps(landing.root, "2026-01", "2026-01-31")
+
+
+def contents_by_number(business: Business, account: str) -> dict[str, dict[str, Any]]:
+    """The contents of the documents of an account."""
+    numbers = sorted(number for (number,) in rows(business, "documents", "number", account_id=account))
+    return {number: json.loads(text) for number, text in business.register.contents(numbers)}
+
+
+def test_accounts_have_formats_of_their_own_and_pdf_lacks_nothing(several: Business) -> None:
+    found = formats(several)
+    assert {name: found.get(name) for name in ("de", "plain", "cii", "mail", "wrong")} == {
+        "de": "xrechnung",
+        "plain": "pdf",
+        "cii": "facturx",
+        "mail": None,
+        "wrong": None,
+    }
+    assert "peppol needs electronic_address in accounts" in parked(several)["mail"]
+    assert "its checksum is wrong" in parked(several)["wrong"]
 
 
 @pytest.mark.parametrize("policy", sized(usual=["pdf"], long=["park", "pdf"]))
@@ -144,13 +201,13 @@ def test_three_decimals_and_two_taxes_are_parked_under_both_policies(tmp_path: P
     assert "two decimals, and KWD has 3" in parked(business)["de"]
 
 
-def test_exempt_accounts_need_a_reason(tmp_path: Path) -> None:
-    exempt: Customers = [("at", "AT", "", {"tax_exempt": "true"})]
-    landing = home(tmp_path / "home", exempt, {"invoice_format": "ubl"})
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert "needs tax_exempt_reason in accounts, or exemption_reason in tax_rates" in parked(business)["at"]
-    write_accounts(landing, [("at", "AT", "", {"tax_exempt": "true", "tax_exempt_reason": "Botschaft"})])
-    assert formats(bill_by_steps(landing.root, "2026-01", "2026-01-31")) == {"at": "ubl"}
+def test_exempt_accounts_need_a_reason(several: Business, tmp_path: Path) -> None:
+    assert "needs tax_exempt_reason in accounts, or exemption_reason in tax_rates" in parked(several)["exempt"]
+    landing = Landing(tmp_path / "new")
+    landing.root = shutil.copytree(several.home.root, tmp_path / "home")
+    reason = ("exempt", "AT", "", {**EXEMPT, "tax_exempt_reason": "Botschaft"})
+    write_accounts(landing, [reason if each[0] == "exempt" else each for each in SEVERAL])
+    assert formats(bill_by_steps(landing.root, "2026-01", "2026-01-31"))["exempt"] == "ubl"
 
 
 @pytest.mark.parametrize("policy", ["park", "pdf"])
@@ -276,34 +333,18 @@ def test_a_home_of_pdfs_is_asked_for_nothing(tmp_path: Path) -> None:
     assert parked(business) == {}
 
 
-def test_a_prepayment_is_a_pdf_and_credits_are_the_prepaid_amount(tmp_path: Path) -> None:
-    landing = home(tmp_path / "home", [DE])
-    (landing.folder / "credit_grants.csv").write_text(
-        "grant_id,account_id,amount,currency,granted_on,kind\n"
-        "fund,de,70.00,EUR,2026-01-05,purchased\ngift,de,50.00,EUR,2026-01-06,granted\n"
-    )
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert parked(business) == {}
-    number, other = (number for (number,) in rows(business, "documents", "number"))
-    contents = [json.loads(text) for _, text in business.register.contents([number, other])]
+def test_a_prepayment_is_a_pdf_and_credits_are_the_prepaid_amount(several: Business) -> None:
+    assert "buys" not in parked(several)
+    contents = list(contents_by_number(several, "buys").values())
     assert [content["format"] for content in contents] == ["pdf", "xrechnung"]
     assert [content["tax"] for content in contents] == ["0.00", "18.81"]
     invoice = read_invoice(contents[1], InvoiceFormat.XRECHNUNG)
     assert (invoice.total, invoice.prepaid, invoice.payable) == (Decimal("117.81"), Decimal(50), Decimal("67.81"))
-    assert disagreements_of_tables(business) == []
+    assert disagreements_of_tables(several) == []
 
 
-def test_a_credit_note_says_what_it_gives_back_as_credit(tmp_path: Path) -> None:
-    landing = home(tmp_path / "home", [DE])
-    (landing.folder / "credit_grants.csv").write_text(
-        "grant_id,account_id,amount,currency,granted_on,kind\ngift,de,50.00,EUR,2026-01-06,granted\n"
-    )
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    landing.request("de", "refund", "2026-01-20T09:00:00Z")
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
-    ((number,),) = rows(business, "documents", "number", kind="credit_note")
-    ((_, text),) = business.register.contents([number])
-    content = json.loads(text)
+def test_a_credit_note_says_what_it_gives_back_as_credit(several: Business) -> None:
+    (content,) = (each for each in contents_by_number(several, "gift").values() if each["kind"] == "credit_note")
     assert (content["total"], content["credits_applied"], content["due"]) == ("-117.81", "-50.00", "-67.81")
     invoice = read_invoice(content, InvoiceFormat.XRECHNUNG)
     assert (invoice.total, invoice.prepaid, invoice.payable) == (Decimal("117.81"), Decimal(50), Decimal("67.81"))

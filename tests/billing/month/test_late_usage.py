@@ -68,7 +68,7 @@ def deliveries(draw: st.DrawFn) -> list[Delivery]:
     return files
 
 
-@settings(max_examples=sized(usual=3, long=5))
+@settings(max_examples=sized(usual=2, long=5))
 @given(files=deliveries())
 def test_deliveries_one_after_the_other_measure_what_all_at_once_do(files: Sequence[Delivery]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="late-usage-"))

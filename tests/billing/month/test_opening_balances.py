@@ -19,9 +19,10 @@ from tests.landing import Landing
 HEADER = "account_id,currency,amount,on,reference\n"
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
-    landing = Landing(tmp_path / "home", catalogue=catalogue())
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    """What stands in landing before anything is billed. Copy it to go on."""
+    landing = Landing(tmp_path_factory.mktemp("before") / "home", catalogue=catalogue())
     for name in ("debtor", "creditor", "same-reference"):
         move_in(landing, name, "2023-05-10", "2026-02-10")
     landing.account("gone")
@@ -34,6 +35,24 @@ def landing(tmp_path: Path) -> Landing:
         "gone,USD,77.00,2025-06-30,OLD-9\n",
     )
     return landing
+
+
+@pytest.fixture(scope="module")
+def february_once(before: Landing, tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    landing = before.copied(tmp_path_factory.mktemp("february") / "home")
+    write_journal(bill_by_steps(landing.root, "2026-02", "2026-02-28"))
+    return landing
+
+
+@pytest.fixture
+def landing(before: Landing, tmp_path: Path) -> Landing:
+    return before.copied(tmp_path / "home")
+
+
+@pytest.fixture
+def february(february_once: Landing, tmp_path: Path) -> Landing:
+    """Billed for February, with the books of it."""
+    return february_once.copied(tmp_path / "billed")
 
 
 def opening(landing: Landing, rows: str) -> None:
@@ -59,8 +78,8 @@ def posted(business: Business, **wanted: str) -> list[tuple[str, str, Decimal]]:
     return [(str(day), account, Decimal(f"{amount:.2f}")) for day, account, amount in signed.iter_rows()]
 
 
-def test_what_was_owed_has_a_column_of_its_own_and_ages_from_its_day(landing: Landing) -> None:
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+def test_what_was_owed_has_a_column_of_its_own_and_ages_from_its_day(february: Landing) -> None:
+    business = Business.load(february.root, date(2026, 2, 28))
     assert balance(business, "debtor") == ("150.50", "99.00", "0.00", "249.50", "2025-12-15", "owing")
     assert balance(business, "creditor") == ("-150.00", "99.00", "0.00", "-51.00", "None", "in_credit")
     assert balance(business, "gone") == ("77.00", "0.00", "0.00", "77.00", "2025-06-30", "owing")
@@ -112,8 +131,6 @@ def test_a_surplus_on_account_pays_later_documents_and_comes_back_when_it_is_dis
 
 def test_what_is_returned_on_account_opens_what_was_paid_last(landing: Landing) -> None:
     landing.customer("early", on="2026-02-05")
-    bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    landing.customer("late", on="2026-02-06")
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
     first, second = sorted(business.register.documents().filter(account_id="early")["number"])
     pay(landing, "early", first, "99.00", "2026-03-01T09:00:00Z")
@@ -134,9 +151,8 @@ def test_a_failed_payment_of_what_was_billed_elsewhere_suspends_nobody(landing: 
 
 
 class TestTheBooks:
-    def test_the_receivable_is_posted_against_opening_balances(self, landing: Landing) -> None:
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-        write_journal(business)
+    def test_the_receivable_is_posted_against_opening_balances(self, february: Landing) -> None:
+        business = Business.load(february.root, date(2026, 2, 28))
         assert posted(business, kind="opening_balance", account_id="debtor") == [
             ("2025-12-15", "opening_balances", Decimal("-120.50")),
             ("2025-12-15", "receivable", Decimal("120.50")),
@@ -146,8 +162,8 @@ class TestTheBooks:
         assert receivable_differences(business).is_empty()
         assert unbalanced_entries(business.home).is_empty()
 
-    def test_a_row_that_changes_after_it_was_used_is_a_posting_of_the_difference(self, landing: Landing) -> None:
-        write_journal(bill_by_steps(landing.root, "2026-02", "2026-02-28"))
+    def test_a_row_that_changes_after_it_was_used_is_a_posting_of_the_difference(self, february: Landing) -> None:
+        landing = february
         opening(landing, "debtor,USD,100.00,2025-12-15,OLD-1\ncreditor,USD,-150.00,2026-01-05,\n")
         business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
         assert [each for each in business.inputs.warnings if each.startswith("opening_balances")] == [
@@ -175,8 +191,8 @@ class TestTheBooks:
         assert sum("the difference is posted" in each for each in again.inputs.warnings) == 0
         assert write_journal(again) == []
 
-    def test_a_look_back_shows_what_counted_then(self, landing: Landing) -> None:
-        write_journal(bill_by_steps(landing.root, "2026-02", "2026-02-28"))
+    def test_a_look_back_shows_what_counted_then(self, february: Landing) -> None:
+        landing = february
         opening(landing, "debtor,USD,100.00,2025-12-15,OLD-1\n")
         write_journal(bill_by_steps(landing.root, "2026-03", "2026-03-31"))
         then = Business.load(landing.root, date(2026, 2, 28), issues=False)

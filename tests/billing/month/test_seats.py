@@ -75,9 +75,29 @@ def billed(tmp_path_factory: pytest.TempPathFactory) -> Business:
     level(landing, "yearly", 7, "2026-01-10T00:00:00Z")
     level(landing, "month-end", 6, "2026-02-27T12:00:00Z")
     level(landing, "late", 6, "2026-01-12T00:00:00Z", delivered="2026-03-05")
-    for month, day in MONTHS:
+    _comes_back(landing, "back")
+    landing.customer("again")
+    level(landing, "again", 8, "2026-01-15T00:00:00Z")
+    landing.request("again", "cancel", "2026-01-20T09:00:00Z", "email")
+    landing.request("again", "subscribe", "2026-01-20T10:00:00Z", "self_service", package="starter")
+    business = bill_by_steps(landing.root, *MONTHS[0])
+    _pays_late(landing, business, "back")
+    for month, day in MONTHS[1:]:
         business = bill_by_steps(landing.root, month, day)
     return business
+
+
+def _comes_back(landing: Landing, account: str) -> None:
+    """A customer whose access a payment ends within a cycle, and another one brings back."""
+    landing.customer(account)
+    level(landing, account, 8, "2026-01-15T00:00:00Z")
+    level(landing, account, 9, "2026-02-28T00:00:00Z")
+
+
+def _pays_late(landing: Landing, business: Business, account: str) -> None:
+    ((number,),) = rows(business, "documents", "number", account_id=account)
+    landing.pay(account, number, "99.00", "2026-02-01T00:00:00Z", "failed")
+    landing.pay(account, number, "99.00", "2026-02-20T00:00:00Z")
 
 
 def test_added_seats_cost_the_days_left(billed: Business) -> None:
@@ -145,39 +165,39 @@ def test_tiers_price_the_excess_and_the_difference(tmp_path: Path) -> None:
     landing.customer("acme")
     level(landing, "acme", 6, "2026-01-10T00:00:00Z")
     level(landing, "acme", 9, "2026-01-26T00:00:00Z")
-    for month, day in MONTHS[:2]:
-        business = bill_by_steps(landing.root, month, day)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
     assert lines(business, "acme", "2026-01-10") == [("seats", "6.00", "12.00")]
     # (12 + 2 x 10) x 15 / 31; then 2 x 12.00 + 2 x 10.00.
     assert lines(business, "acme", "2026-02-10") == [("proration", "3.00", "15.48"), ("seats", "9.00", "44.00")]
 
 
-def test_the_first_of_the_month_divides_by_the_calendar_month(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, catalogue_with(SEATS, billing_anchor="first_of_month"))
+@pytest.fixture(scope="module")
+def first_of_month(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    landing = Landing(tmp_path_factory.mktemp("first"), catalogue_with(SEATS, billing_anchor="first_of_month"))
     landing.customer("acme", on="2026-01-16")
     level(landing, "acme", 7, "2026-01-16T00:00:00Z")
     level(landing, "acme", 8, "2026-01-22T00:00:00Z")
-    for month, day in MONTHS[:2]:
-        business = bill_by_steps(landing.root, month, day)
+    landing.customer("held", on="2026-01-01")
+    landing.request("held", "hold", "2026-01-10T09:00:00Z")
+    landing.request("held", "resume", "2026-02-13T09:00:00Z")
+    level(landing, "held", 7, "2026-01-01T00:00:00Z")
+    level(landing, "held", 8, "2026-02-21T00:00:00Z")
+    return bill_by_steps(landing.root, "2026-03", "2026-03-01")
+
+
+def test_the_first_of_the_month_divides_by_the_calendar_month(first_of_month: Business) -> None:
     # 24.00 x 16 / 31, and 12.00 x 10 / 31.
-    assert lines(business, "acme", "2026-01-16") == [("seats", "7.00", "12.39")]
-    assert lines(business, "acme", "2026-02-01") == [("proration", "1.00", "3.87"), ("seats", "8.00", "36.00")]
+    assert lines(first_of_month, "acme", "2026-01-16") == [("seats", "7.00", "12.39")]
+    assert lines(first_of_month, "acme", "2026-02-01") == [("proration", "1.00", "3.87"), ("seats", "8.00", "36.00")]
 
 
-def test_a_short_first_cycle_after_a_hold_is_whole_and_divides_by_its_own_days(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, catalogue_with(SEATS, billing_anchor="first_of_month"))
-    landing.customer("acme", on="2026-01-01")
-    landing.request("acme", "hold", "2026-01-10T09:00:00Z")
-    landing.request("acme", "resume", "2026-02-13T09:00:00Z")
-    level(landing, "acme", 7, "2026-01-01T00:00:00Z")
-    level(landing, "acme", 8, "2026-02-21T00:00:00Z")
-    for month, day in MONTHS:
-        business = bill_by_steps(landing.root, month, day)
+def test_a_short_first_cycle_after_a_hold_is_whole_and_divides_by_its_own_days(first_of_month: Business) -> None:
     # Fee and seats of 13 to 28 February are whole (rule 13): 8 of its 16 days are left.
-    assert lines(business, "acme", "2026-02-13") == [("seats", "7.00", "24.00")]
-    assert lines(business, "acme", "2026-03-01") == [("proration", "1.00", "6.00"), ("seats", "8.00", "36.00")]
-    number = rows(business, "documents", "number", "billing_date", account_id="acme")[-1][0]
-    explained = [each for each in explain_document(business, number) if each["kind"] == "proration"]
+    assert lines(first_of_month, "held", "2026-02-13") == [("seats", "7.00", "24.00")]
+    assert lines(first_of_month, "held", "2026-03-01") == [("proration", "1.00", "6.00"), ("seats", "8.00", "36.00")]
+    numbers = rows(first_of_month, "documents", "number", "billing_date", account_id="held")
+    number = next(number for number, day in numbers if str(day) == "2026-03-01")
+    explained = [each for each in explain_document(first_of_month, number) if each["kind"] == "proration"]
     assert any("8 / 16" in step for each in explained for step in each["arithmetic"])
 
 
@@ -197,31 +217,22 @@ def test_shards_make_no_difference(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("charged", "expected"), [("true", [("seats", "8.00", "36.00")]), ("false", [])])
 def test_access_that_comes_back_within_a_cycle_charges_no_seats_that_stood_at_its_start(
-    charged: str, expected: list[tuple[object, ...]], tmp_path: Path
+    charged: str, expected: list[tuple[object, ...]], billed: Business, tmp_path: Path
 ) -> None:
-    landing = Landing(
-        tmp_path, catalogue_with(SEATS).replace("charge_while_suspended: false", f"charge_while_suspended: {charged}")
-    )
-    landing.customer("acme")
-    level(landing, "acme", 8, "2026-01-15T00:00:00Z")
-    bill_by_steps(landing.root, *MONTHS[0])
-    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-01T00:00:00Z", "failed")
-    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-20T00:00:00Z")
-    level(landing, "acme", 9, "2026-02-28T00:00:00Z")
-    for month, day in MONTHS[1:]:
-        business = bill_by_steps(landing.root, month, day)
+    business = billed if charged == "false" else _charged_while_suspended(tmp_path)
     # 3 x 12.00 x 26 / 31 for January; the ninth is added for 10 of 28 days.
-    assert lines(business, "acme", "2026-02-10") == [("proration", "3.00", "30.19"), *expected]
-    assert lines(business, "acme", "2026-03-10") == [("proration", "1.00", "4.29"), ("seats", "9.00", "48.00")]
+    assert lines(business, "back", "2026-02-10") == [("proration", "3.00", "30.19"), *expected]
+    assert lines(business, "back", "2026-03-10") == [("proration", "1.00", "4.29"), ("seats", "9.00", "48.00")]
 
 
-def test_seats_of_a_subscription_that_begins_on_the_day_another_one_ends_are_charged_once(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, catalogue_with(SEATS))
-    landing.customer("acme")
-    level(landing, "acme", 8, "2026-01-15T00:00:00Z")
-    landing.request("acme", "cancel", "2026-01-20T09:00:00Z", "email")
-    landing.request("acme", "subscribe", "2026-01-20T10:00:00Z", "self_service", package="starter")
-    for month, day in MONTHS[:2]:
-        business = bill_by_steps(landing.root, month, day)
-    assert lines(business, "acme", "2026-01-20") == [("seats", "8.00", "36.00")]
-    assert lines(business, "acme", "2026-02-20") == [("seats", "8.00", "36.00")]
+def _charged_while_suspended(root: Path) -> Business:
+    text = catalogue_with(SEATS).replace("charge_while_suspended: false", "charge_while_suspended: true")
+    landing = Landing(root, text)
+    _comes_back(landing, "back")
+    _pays_late(landing, bill_by_steps(root, *MONTHS[0]), "back")
+    return bill_by_steps(root, "2026-03", "2026-03-10")
+
+
+def test_seats_of_a_subscription_that_begins_on_the_day_another_one_ends_are_charged_once(billed: Business) -> None:
+    assert lines(billed, "again", "2026-01-20") == [("seats", "8.00", "36.00")]
+    assert lines(billed, "again", "2026-02-20") == [("seats", "8.00", "36.00")]

@@ -19,7 +19,6 @@ from billing.month.steps import event_months
 from billing.reports.explain import explain_document
 from billing.reports.preview import preview_month
 from billing.reports.preview_causes import record_given
-from billing.reports.profiles import account_profiles
 from tests.account_pages import next_bills, write_portal_pages
 from tests.billing.month.token_business import CATALOGUE, TokenBusiness
 from tests.by_steps import bill_by_steps, rows
@@ -215,13 +214,14 @@ def test_the_profile_shows_the_sum_and_the_next_bill_each_rule(tmp_path: Path) -
     landing.use_tokens("m08", 5000, model="large")
     landing.use_tokens("m08", 2500, model="small")
     business = bill_by_steps(landing.root, "2026-01", "2026-01-21")
-    (usage,) = account_profiles(business, date(2026, 1, 21))["usage"].to_list()
+    bills = next_bills(business, date(2026, 1, 21))
+    (usage,) = bills.profiles["usage"].to_list()
     tokens = usage[0]
     assert tokens["metric"] == "tokens"
     assert [tokens[name] for name in ("quantity", "allowance", "excess", "overage_amount")] == [7500, 1000, 6500, 12]
-    lines = next_bills(business, date(2026, 1, 21)).lines.filter(pl.col("metric") == "tokens")
+    lines = bills.lines.filter(pl.col("metric") == "tokens")
     assert lines.select("rule", "amount").rows() == [("model=large", 10), (None, 2)]
-    write_portal_pages(business, next_bills(business, date(2026, 1, 21)))
+    write_portal_pages(business, bills)
     (page,) = (path for path in (landing.root / "profiles").glob("*/index.html"))
     assert "Tokens (model large)" in page.read_text()
     business.register.close()
@@ -239,6 +239,15 @@ def without_rules(text: str) -> str:
 
 
 ALIKE = ("acme", "fresh", "late", "moved")
+
+
+def moved_in(root: Path) -> TokenBusiness:
+    """A customer whose first document, of 10 January, has the usage of a cycle before the move."""
+    landing = TokenBusiness(root)
+    landing.customer("acme", on="2025-12-10", billed_through="2026-01-10")
+    landing.use_tokens("acme", 5000, "2025-12-20", model="large")
+    landing.use_tokens("acme", 2500, "2025-12-20", model="small")
+    return landing
 
 
 def customers(root: Path, *names: str) -> TokenBusiness:
@@ -282,7 +291,7 @@ class TestAfterIssue:
 
     @pytest.fixture
     def landing(self, tmp_path: Path) -> TokenBusiness:
-        return customers(tmp_path, "acme")
+        return moved_in(tmp_path)
 
     @pytest.fixture
     def issued(self, issued_once: TokenBusiness, tmp_path: Path) -> TokenBusiness:
@@ -324,12 +333,12 @@ class TestAfterIssue:
         # 7,500 of the rest are 6,500 over: seven blocks in place of two.
         assert settled_of(settled, "moved", "rule", "amount") == [(None, "5.00"), ("model=large", "-10.00")]
 
-    def test_preview_names_the_delivery_for_the_rule(self, landing: TokenBusiness) -> None:
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    def test_preview_names_the_delivery_for_the_rule(self, issued: TokenBusiness) -> None:
+        business = Business.load(issued.root, date(2026, 2, 10))
         record_given(business)
         business.register.close()
-        landing.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
-        business = Business.load(landing.root, date(2026, 2, 20))
+        issued.use_tokens("acme", 1000, on="2026-01-21", delivered="2026-02-20", model="large")
+        business = Business.load(issued.root, date(2026, 2, 20))
         changes = preview_month(business, "2026-02").changes.filter(
             pl.col("what") == "cycle", pl.col("item").str.starts_with("Tokens")
         )
@@ -359,25 +368,26 @@ class TestAfterIssue:
     def test_a_catalogue_that_had_no_dimensions_before(self, landing: TokenBusiness) -> None:
         plain = without_rules(CATALOGUE)
         (landing.folder / "catalogue.yaml").write_text(plain)
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+        business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
         assert rows(business, "lines", "rule", "amount", metric="tokens") == [(None, "7.00")]
         business.register.close()
         (landing.folder / "catalogue.yaml").write_text(CATALOGUE)
-        business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+        business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
         settled = rows(business, "lines", "metric", "rule", "amount", kind="prior_cycle", metric="tokens")
         assert ("tokens", None, "-5.00") in settled
         assert ("tokens", "model=large", "10.00") in settled
         business.register.close()
 
     def test_what_is_added_is_what_measuring_everything_finds(self, landing: TokenBusiness, tmp_path: Path) -> None:
-        business = bill_by_steps(landing.root, "2026-02", "2026-02-09")
+        business = bill_by_steps(landing.root, "2026-01", "2026-01-09")
+        assert rows(business, "usage", "events", metric="tokens", rule="model=large")
         business.register.close()
         for model, kind in (("large", "output"), ("large", None), ("gift", None), ("small", "x")):
-            landing.use_tokens("acme", 300, on="2026-01-22", delivered="2026-02-01", model=model, kind=kind)
-        one = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+            landing.use_tokens("acme", 300, on="2025-12-22", delivered="2026-01-08", model=model, kind=kind)
+        one = bill_by_steps(landing.root, "2026-01", "2026-01-10")
         other = tmp_path / "other"
         shutil.copytree(landing.folder, other / "landing")
-        two = bill_by_steps(other, "2026-02", "2026-02-10")
+        two = bill_by_steps(other, "2026-01", "2026-01-10")
         columns = ("metric", "rule", "quantity", "events", "event_sum")
         assert rows(one, "usage", *columns) == rows(two, "usage", *columns)
         one.register.close()

@@ -1,4 +1,4 @@
-"""A business of 1,000 customers moves in from one table, in the middle of all their cycles.
+"""A business of 1,000 customers (300 in a usual run) moves in from one table, in the middle of all their cycles.
 
 What it should come to is followed customer by customer in plain Python, which shares nothing with the program.
 """
@@ -25,8 +25,9 @@ from billing.store.frames import read_frame
 from tests.billing.month.test_moving_in import catalogue
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing, event
+from tests.sizes import sized
 
-CUSTOMERS = 1_000
+CUSTOMERS = sized(usual=300, long=1_000)
 MOVED_ON = date(2026, 2, 1)
 RUNS = (date(2026, 2, 28), date(2026, 3, 31))
 AS_OF = RUNS[-1]
@@ -140,7 +141,7 @@ class Customer:
 
 
 def customers() -> list[Customer]:
-    """1,000 customers, some of whom are something special."""
+    """Customers, some of whom are something special."""
     random = Random(7)  # noqa: S311 # made-up customers, the same on every run
     made = [
         Customer("in-trial", started_on=date(2026, 1, 20), trial_days=30, emails=[(date(2026, 2, 10), 90_000)]),

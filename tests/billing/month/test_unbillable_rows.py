@@ -10,6 +10,7 @@ from billing.month.unbillable_rows import rows_before_billing_start
 from billing.reports.check import problems_of
 from billing.starter import starter_catalogue
 from pipeline.run_state import warn
+from tests import sizes
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 from tests.sizes import sized
@@ -86,8 +87,9 @@ def test_a_charge_of_a_month_before_the_first_one_billed_is_still_billed(landing
     write(landing, "one_off_charges", CHARGES, "late,none,2026-02-05,Set-up,1.00,")
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
     assert rows(business, "lines", "charge_id", "amount", kind="charge") == [("late", "1.00")]
-    business = bill_by_steps(landing.root, "2026-04", "2026-04-30")
-    assert rows(business, "lines", "charge_id", "amount", kind="charge") == [("late", "1.00")]
+    if sizes.LONG:
+        business = bill_by_steps(landing.root, "2026-04", "2026-04-30")
+        assert rows(business, "lines", "charge_id", "amount", kind="charge") == [("late", "1.00")]
     assert early_rows(landing) == []
 
 
@@ -129,7 +131,7 @@ def test_a_category_that_has_no_rate_parks_its_account_until_it_has_one(taxed: L
     rates = taxed.folder / "tax_rates.csv"
     rates.write_text(f"{rates.read_text()}US,,Its own,0.10,2025-01-01,{category}\n")
     assert not [problem for problem in problems_of(taxed.root) if "tax_category" in problem]
-    business = bill_by_steps(taxed.root, "2026-03", "2026-03-31")
+    business = bill_by_steps(taxed.root, "2026-02", "2026-02-28")
     assert rows(business, "parked", "account_id") == []
     charged = rows(business, "taxes", "taxable", "amount", category=category)
     assert charged == [("100.00", "10.00")]

@@ -602,15 +602,14 @@ def test_a_register_of_a_newer_version_is_refused(register: Register, database: 
 
 def test_two_runs_are_never_at_work_with_one_server(postgresql: Server, tmp_path: Path) -> None:
     url = postgresql.new_database()
-    one = Register.open(Home(tmp_path), url)
-    with one.alone():
+    with closing(Register.open(Home(tmp_path), url)) as one, ExitStack() as running, ExitStack() as alone:
+        alone.enter_context(one.alone())
         with one.alone():
             pass
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            assert "another run is at work" in pool.submit(be_alone, tmp_path, url).result(60)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool = running.enter_context(ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")))
+        assert "another run is at work" in pool.submit(be_alone, tmp_path, url).result(60)
+        alone.close()
         assert pool.submit(be_alone, tmp_path, url).result(60) == "alone"
-    one.close()
 
 
 def test_a_step_elsewhere_works_only_while_its_head_holds_the_lock_and_the_next_run_waits_for_it(

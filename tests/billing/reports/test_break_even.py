@@ -17,9 +17,8 @@ MONTHLY = "packages.starter.price.monthly"
 
 @pytest.fixture(scope="module")
 def business(tmp_path_factory: pytest.TempPathFactory) -> Business:
-    """usd and jpy pay by the month, euro by the month and yearly by the year."""
+    """jpy and euro pay by the month, yearly by the year."""
     landing = SeveralCurrencies(tmp_path_factory.mktemp("break-even"))
-    landing.buy("usd", "USD")
     landing.buy("jpy", "JPY")
     landing.buy("euro", "EUR")
     landing.buy("yearly", "EUR", term="yearly")
@@ -54,7 +53,9 @@ def test_demand_follows_the_lines_of_the_price_of_a_term_only(business: Business
 
 def test_demand_is_compared_with_the_price_at_which_the_usage_was(business: Business, tmp_path: Path) -> None:
     candidate = tmp_path / "candidate.yaml"
-    candidate.write_text(CATALOGUE.replace('monthly: {USD: "99.00"', 'monthly: {USD: "198.00"'))
-    grid = along(business, f"{MONTHLY}.USD=99..198/99", candidate=candidate, elasticity="-0.5")
-    assert grid.in_force == [Decimal(99)]
-    assert found(grid) == [("99", "99.00", "99.00", 0), ("198", "198.00", "99.00", 1)]
+    text = CATALOGUE.replace('JPY: "15000"', 'JPY: "30000"')
+    assert text != CATALOGUE
+    candidate.write_text(text)
+    grid = along(business, f"{MONTHLY}.JPY=15000..30000/15000", candidate=candidate, elasticity="-0.5")
+    assert grid.in_force == [Decimal(15000)]
+    assert found(grid) == [("15000", "15000", "15000", 0), ("30000", "30000", "15000", 1)]

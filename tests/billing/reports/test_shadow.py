@@ -53,8 +53,8 @@ def page(business: Business, month: str) -> str:
     return report_page(business.catalogue, month_report(business, month))
 
 
-def test_the_report_says_what_the_candidate_would_have_billed(landing: Landing) -> None:
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+def test_the_report_says_what_the_candidate_would_have_billed(billed: Landing) -> None:
+    business = bill_by_steps(billed.root, "2026-03", "2026-03-31")
     shadow = month_report(business, "2026-01").shadow
     assert shadow is not None and shadow.compared is not None
     assert shadow.compared.rows("totals") == [

@@ -27,7 +27,7 @@ _ALL_PRICES = {
     "packages.starter.seats.price": (("seats", "proration"), "starter"),
     "add_ons.more_emails.price.monthly": (("add_on",), None),
 }
-PRICES = dict(list(_ALL_PRICES.items())[:: sized(usual=2, long=1)])
+PRICES = dict(list(_ALL_PRICES.items())[:: sized(usual=3, long=1)])
 
 
 @pytest.fixture(scope="module")

@@ -425,7 +425,7 @@ def test_a_second_note_of_a_run_knows_what_the_first_lowered() -> None:
     assert taken(in_order.applied(*note(-2, "I1"))) == [[("b", -2)]]
 
 
-@settings(max_examples=sized(usual=60, long=1_000), deadline=None)
+@settings(max_examples=sized(usual=30, long=1_000), deadline=None)
 @given(
     documents=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30), st.booleans()), min_size=1, max_size=4),
     notes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40), st.booleans()), min_size=1, max_size=5),

@@ -304,7 +304,7 @@ def test_the_answers_stand_among_the_decisions_of_the_month_of_the_request(ref_1
 _ACCOUNTS = ("a", "b", "c", "d")
 
 
-@settings(max_examples=sized(usual=12, long=60))
+@settings(max_examples=sized(usual=8, long=60))
 @given(
     st.lists(
         st.tuples(

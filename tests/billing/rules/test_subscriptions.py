@@ -18,11 +18,12 @@ from billing.model.columns import INSTANT
 from billing.rules.cycles import access_spans, month_cycles
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import terms_frames
+from tests.sizes import sized
 
 ONE_DAY = timedelta(days=1)
 MONTHS = months_between("2026-01", "2029-01")
 HALF_A_YEAR = months_between("2026-01", "2026-07")
-ACCOUNTS = 300
+ACCOUNTS = sized(usual=120, long=300)
 HORIZON = date(2029, 2, 1)
 NO_SUSPENSIONS = pl.DataFrame(schema={"account_id": pl.String, "suspended_from": INSTANT, "suspended_until": INSTANT})
 CHANNEL = {"cancel": "email", "subscribe": "self_service", "upgrade": "self_service", "change_card": "self_service"}

@@ -153,7 +153,7 @@ accounts = st.dictionaries(st.sampled_from("abcd"), st.one_of(values, seasons())
 
 
 @given(accounts)
-@settings(max_examples=sized(usual=40, long=1_000), deadline=None)
+@settings(max_examples=sized(usual=25, long=1_000), deadline=None)
 def test_forecasts_are_those_of_plain_python(used: dict[str, list[int]]) -> None:
     found = forecast_usage(history(**used).sample(fraction=1, shuffle=True, seed=1))
     series = {

@@ -22,12 +22,13 @@ from stdnum.gb import vat as british_vat
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import read_inputs
 from billing.model.errors import RefusedError
+from billing.month.business import Business
 from billing.sample import DIRT_PER_MILLION, SampleSummary, billing_hint, write_sample
 from billing.sample.payments import payments_of
 from billing.starter import StarterError, write_starter_home
 from billing.store.home import Home
 from tests import sizes
-from tests.by_steps import bill_by_steps
+from tests.sizes import sized
 
 DELIVERED = {"id": pl.String, "source": pl.String, "type": pl.String, "subject": pl.String, "time": pl.String}
 
@@ -75,10 +76,10 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _digest_in_another_process(folder: Path, threads: int, hash_seed: int) -> str:
+def _digest_in_another_process(folder: Path, accounts: int, threads: int, hash_seed: int) -> str:
     program = (
         "import sys; from pathlib import Path; from billing.sample import write_sample\n"
-        "write_sample(Path(sys.argv[1]), accounts=120, months=2, events_per_account_day=12)"
+        f"write_sample(Path(sys.argv[1]), accounts={accounts}, months=2, events_per_account_day=12)"
     )
     environment = os.environ | {"POLARS_MAX_THREADS": str(threads), "PYTHONHASHSEED": str(hash_seed)}
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True, env=environment)
@@ -88,10 +89,13 @@ def _digest_in_another_process(folder: Path, threads: int, hash_seed: int) -> st
 def test_equal_arguments_give_equal_bytes_in_other_processes_and_at_other_thread_counts(
     sample: SampleSummary, tmp_path: Path
 ) -> None:
-    here = _digest(sample.directory)
     if sizes.LONG:
-        assert _digest_in_another_process(tmp_path / "one", threads=1, hash_seed=1) == here
-    assert _digest_in_another_process(tmp_path / "four", threads=4, hash_seed=2) == here
+        here = _digest(sample.directory)
+        assert _digest_in_another_process(tmp_path / "one", 120, threads=1, hash_seed=1) == here
+        assert _digest_in_another_process(tmp_path / "four", 120, threads=4, hash_seed=2) == here
+    else:
+        here = _digest(write_sample(tmp_path / "here", accounts=12, months=2, events_per_account_day=12).directory)
+        assert _digest_in_another_process(tmp_path / "four", 12, threads=4, hash_seed=2) == here
 
 
 def test_another_seed_is_another_business(tmp_path: Path) -> None:
@@ -212,7 +216,8 @@ def test_every_account_request_and_tax_rate_is_valid(sample: SampleSummary) -> N
 
 
 def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:
-    sample = write_sample(tmp_path, accounts=600, months=3, events_per_account_day=Decimal("0.01"))
+    accounts = sized(usual=250, long=600)
+    sample = write_sample(tmp_path, accounts=accounts, months=3, events_per_account_day=Decimal("0.01"))
     kinds = {row["kind"] for row in _requests(sample)}
     assert kinds == {
         *("subscribe", "upgrade", "downgrade", "cancel", "hold", "resume", "refund"),
@@ -220,16 +225,16 @@ def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:
     }
 
 
-def test_some_customers_have_seats_and_tokens_and_prepaid_credits(tmp_path: Path) -> None:
-    sample = write_sample(tmp_path / "with", accounts=60, months=2, events_per_account_day=1)
-    texts = [gzip.decompress(path.read_bytes()).decode() for path in _files(sample) if "tokens" in path.name]
+def test_some_customers_have_seats_and_tokens_and_prepaid_credits(sample_billed_for_europe: Business) -> None:
+    business = sample_billed_for_europe
+    tokens = sorted((business.home.landing / "usage").glob("*/*tokens*"))
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in tokens]
     events = [json.loads(line) for text in texts for line in text.splitlines()]
     kinds = Counter(event["type"] for event in events)
     assert set(kinds) == {"users.changed", "tokens.used"}
     assert len({event["id"] for event in events}) == len(events)
     told = {(each["data"]["model"], each["data"]["kind"]) for each in events if each["type"] == "tokens.used"}
     assert told == {(model, kind) for model in ("small", "large") for kind in ("input", "output", "cached")}
-    business = bill_by_steps(sample.directory, sample.bill_month, str(sample.bill_as_of))
     lines = business.register.lines()
     assert {"seats", "proration", "minimum_spend", "prepayment"} <= set(lines["kind"])
     assert {None, "model=large", "model=large,kind=output"} == set(lines.filter(pl.col("metric") == "tokens")["rule"])

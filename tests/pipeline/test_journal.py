@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from unittest import mock
 
 import polars as pl
 import pytest
@@ -14,6 +15,7 @@ from billing.month.business import Business
 from billing.reports.journal import write_journal
 from billing.reports.profiles import balances
 from tests.by_steps import bill_by_steps
+from tests.pipeline import outside
 from tests.pipeline.outside import Landing, bill, bill_once, overage, show
 from tests.sizes import LONG
 
@@ -124,10 +126,11 @@ def test_what_is_given_back_stands_apart_from_revenue(landing: Landing) -> None:
     booked(landing.root, "2026-02", "2026-02-10")
     # the log is replaced by an empty one: 3.00 come back, at once
     (landing.folder / "usage" / "2026-02-05" / "usage.jsonl").write_text("")
-    ended = overage(
-        "correct", "2026-02", "--as-of", "2026-02-11", "--reason", "The log was wrong.", "--home", landing.root
-    )
+    how = ("--as-of", "2026-02-11", "--reason", "The log was wrong.", "--home", landing.root)
+    with mock.patch.object(outside, "LEFT_OUT", ("profiles", "billing_report")):
+        ended = overage("correct", "2026-02", *how)
     assert ended.status == 0, ended.messages
+    write_journal(Business.load(landing.root, date(2026, 2, 11), issues=False))
     found = postings(landing.root, "2026-02")
     assert found["document", "CN-2026-000001", "credits"] == Decimal("3.00")
     assert found["document", "CN-2026-000001", "receivable"] == Decimal("-3.00")
@@ -176,7 +179,7 @@ def test_a_month_of_the_books_that_is_over_is_not_changed_by_what_is_issued_late
 
 def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
     bill_once(landing.root, "2026-01", "2026-01-31")
-    assert overage("verify", "--home", landing.root).status == 0
+    assert not LONG or overage("verify", "--home", landing.root).status == 0
     (landing.root / "lake" / "journal" / "billing_month=2026-01" / "journal.parquet").unlink()
     ended = overage("verify", "--home", landing.root)
     assert ended.status == 1
@@ -219,7 +222,6 @@ def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing.customer("acme")
     landing.use("acme", "2026-01-20", emails=20_000)
     landing.use("acme", "2026-01-20", leads=1)
-    bill_by_steps(landing.root, "2026-01", "2026-01-31")
     bill(landing.root, "2026-02", "2026-02-28")
     assert not LONG or overage("verify", "--home", landing.root).output == ""
     return landing.root

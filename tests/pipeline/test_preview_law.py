@@ -169,7 +169,7 @@ def settled_by_account(rows: list[Row], amount: str) -> dict[str, Decimal]:
             ),
         ),
         min_size=2,
-        max_size=sized(usual=3, long=4),
+        max_size=sized(usual=2, long=4),
         # Hypothesis begins with the simplest story, which tells little
     ).filter(lambda rounds: len({what for _, happenings in rounds for what, *_ in happenings}) > 2)
 )

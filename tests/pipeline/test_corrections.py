@@ -18,9 +18,9 @@ from tests.sizes import LONG, sized
 REASON = "The mail log of January came late."
 
 
-def correct(home: Path, month: str, as_of: str, *arguments: str, reason: str = REASON, profiles: bool = False) -> Ended:
+def correct(home: Path, month: str, as_of: str, *arguments: str, reason: str = REASON, report: bool = False) -> Ended:
     given = ("--reason", reason, "--as-of", as_of, "--home", home, *arguments)
-    return overage("correct", month, *given, profiles=profiles)
+    return overage("correct", month, *given, report=report)
 
 
 def notes(ended: Ended) -> list[Row]:
@@ -58,7 +58,7 @@ def corrected_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Landing, E
     # a rate that is in force only since the document was issued changes nothing of the note
     with (landing.folder / "tax_rates.csv").open("a") as file:
         file.write("US,,0.20,Sales tax,2026-02-16\n")
-    return landing, correct(landing.root, "2026-02", "2026-02-21", "--format", "json", profiles=True)
+    return landing, correct(landing.root, "2026-02", "2026-02-21", "--format", "json", report=True)
 
 
 def test_late_usage_becomes_a_debit_note_at_the_rates_of_the_document(corrected_once: tuple[Landing, Ended]) -> None:

@@ -218,7 +218,7 @@ CONTROLS: Final = rf"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\u2066]|{NUMBERS}"
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What is known of the others where there is nobody else."""
     home = home_with(tmp_path_factory.mktemp("undisturbed") / "home", {})
-    assert bill(home, "2026-02", "2026-02-07", profiles=True).status == DONE
+    assert bill(home, "2026-02", "2026-02-07", report=True).status == DONE
     return of_others(home)
 
 
@@ -230,7 +230,7 @@ def test_hostile_fields_change_no_byte_of_another_account_and_are_escaped(
     tmp_path: Path, undisturbed: dict[str, object]
 ) -> None:
     home = home_with(tmp_path / "home", all_cases())
-    ended = bill(home, "2026-02", "2026-02-07", profiles=True)
+    ended = bill(home, "2026-02", "2026-02-07", report=True)
     assert ended.status == PARTLY
     found = of_others(home)
     assert {name for name in {*found, *undisturbed} if found.get(name) != undisturbed.get(name)} == set()

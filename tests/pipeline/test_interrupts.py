@@ -11,7 +11,7 @@ from tests.pipeline.outside import Landing, bill, overage, show
 from tests.sizes import LONG, sized
 
 if LONG:
-    pytestmark = pytest.mark.usefixtures("profiles")
+    pytestmark = pytest.mark.usefixtures("profiles_without_reports")
 
 # the interruption comes once, after the first document was issued: while a connection is closed, as the pool would
 # print it; while Python tidies up, where it cannot pass it on; or, as in a terminal, at every process of the group

@@ -20,7 +20,7 @@ from tests.pipeline import outside
 from tests.pipeline.outside import Landing, bill, bill_once, one, overage, show
 from tests.sizes import LONG
 
-pytestmark = pytest.mark.usefixtures("profiles")
+pytestmark = pytest.mark.usefixtures("profiles_without_reports")
 
 STARTER = "99.00"
 

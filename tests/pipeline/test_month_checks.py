@@ -18,20 +18,8 @@ from billing.rules.cycles import _closing_spans as closing_spans
 from billing.rules.decisions import month_decisions
 from tests.by_steps import bill_by_steps
 from tests.long_runs import long_only
-from tests.pipeline.outside import Ended, Landing, bill, bill_once, overage, show
+from tests.pipeline.outside import Ended, Landing, Row, bill, overage, show
 from tests.sizes import LONG
-
-
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
-    """January billed to two customers; in February one of them outgrows the starter package."""
-    landing = Landing(tmp_path / "home")
-    landing.customer("acme")
-    landing.customer("bolt", on="2026-01-12")
-    landing.use("acme", "2026-01-20", leads=3_000)
-    assert bill_once(landing.root, "2026-01", "2026-01-31").status == 0
-    return landing
-
 
 SPOILT = ("no-fee", "no-draft", "no-sum", "no-charge", "no-cycle", "no-decision", "no-answer")
 
@@ -150,33 +138,56 @@ def test_a_smaller_package_that_waited_for_the_end_of_a_year_was_decided_months_
     ]
 
 
-def test_a_bill_ten_times_the_last_is_pointed_out_and_listed_before_it_is_issued(landing: Landing) -> None:
+@pytest.fixture(scope="module")
+def february(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended, list[Row], Ended]:
+    """A home where February is higher for everybody; how its draft ended, what was listed then, how billing ended."""
+    landing = Landing(tmp_path_factory.mktemp("surges") / "home")
+    for name in ("acme", "bolt", "cone"):
+        landing.customer(name)
+    # the larger package that it outgrew says why
+    landing.use("acme", "2026-01-20", leads=3_000, emails=400_000)
+    # 99.00 + 297 blocks of 3.00 are ten times 99.00; one block less is not
     landing.use("bolt", "2026-01-20", emails=15_000 + 297_001)
-    ended = bill(landing.root, "2026-02", "2026-02-28", "--draft")
-    assert ended.status == 0
-    assert "2026-02: 1 account with a bill ten times the last: overage show surges --month 2026-02" in ended.messages
-    (surge,) = show(landing.root, "surges")
+    landing.use("cone", "2026-01-20", emails=15_000 + 296_000)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    drafted = bill(landing.root, "2026-02", "2026-02-28", "--draft")
+    listed = show(landing.root, "surges")
+    return landing.root, drafted, listed, bill(landing.root, "2026-02", "2026-02-28", profiles=LONG)
+
+
+def test_a_bill_ten_times_the_last_is_pointed_out_and_listed_before_it_is_issued(
+    february: tuple[Path, Ended, list[Row], Ended],
+) -> None:
+    home, drafted, listed, ended = february
+    assert drafted.status == 0
+    said = "2026-02: 1 account with a bill ten times the last: overage show surges --month 2026-02"
+    assert said in drafted.messages
+    (surge,) = listed
     assert (surge["account_id"], surge["number"], surge["total"], surge["last_total"]) == (
         "bolt",
         None,
         "993.00",
         "99.00",
     )
-    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
-    (surge,) = show(landing.root, "surges", "--month", "2026-02")
-    assert surge["number"] == "INV-2026-000004"
-    assert show(landing.root, "surges", "--month", "2026-01") == []
+    assert ended.status == 0
+    (surge,) = show(home, "surges", "--month", "2026-02")
+    (document,) = show(home, "documents", "--month", "2026-02", account_id="bolt")
+    assert surge["number"] == document["number"]
+    assert show(home, "surges", "--month", "2026-01") == []
 
 
-def test_a_bill_just_under_ten_times_the_last_is_not_pointed_out(landing: Landing) -> None:
-    # 99.00 + 297 blocks of 3.00 are ten times 99.00; one block less is not
-    landing.use("bolt", "2026-01-20", emails=15_000 + 296_000)
-    assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28").messages
-    assert show(landing.root, "surges") == []
+def test_a_bill_just_under_ten_times_the_last_is_not_pointed_out(
+    february: tuple[Path, Ended, list[Row], Ended],
+) -> None:
+    home, _, listed, _ = february
+    (document,) = show(home, "documents", "--month", "2026-02", account_id="cone")
+    assert document["total"] == "987.00"
+    assert "cone" not in {row["account_id"] for row in (*listed, *show(home, "surges"))}
 
 
-def test_a_bill_that_says_why_it_is_higher_is_not_pointed_out(landing: Landing) -> None:
-    landing.use("acme", "2026-01-21", emails=400_000)
-    assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28", profiles=LONG).messages
-    assert show(landing.root, "surges") == []
-    assert not LONG or overage("verify", "--home", landing.root).status == 0
+def test_a_bill_that_says_why_it_is_higher_is_not_pointed_out(february: tuple[Path, Ended, list[Row], Ended]) -> None:
+    home, _, listed, _ = february
+    (document,) = show(home, "documents", "--month", "2026-02", account_id="acme")
+    assert Decimal(document["total"]) > 10 * Decimal("99.00")
+    assert "acme" not in {row["account_id"] for row in (*listed, *show(home, "surges"))}
+    assert not LONG or overage("verify", "--home", home).status == 0

@@ -35,7 +35,7 @@ def test_m07(tmp_path: Path) -> None:
     assert (prepayment["account_id"], prepayment["total"], prepayment["subscription_id"]) == ("bought", "70.00", None)
     assert prepayment["tax"] == "0.00"
     landing.pay("bought", prepayment["number"], "70.00", "2026-01-08T10:00:00Z")
-    ended = bill(landing.root, "2026-02", "2026-02-10", profiles=True)
+    ended = bill(landing.root, "2026-02", "2026-02-10", report=True)
     assert ended.status == 0, ended.messages
 
     documents = show(landing.root, "documents")

@@ -25,9 +25,9 @@ from tests.sizes import sized
 LEVELS = 'policy:\n  reminders: [{days: 7}, {days: 21, fee: "5.00"}, {days: 35, final: true}]\n'
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
-    landing = Landing(tmp_path / "home")
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    landing = Landing(tmp_path_factory.mktemp("billed") / "home")
     catalogue = landing.folder / "catalogue.yaml"
     catalogue.write_text(catalogue.read_text().replace("policy:\n", LEVELS, 1))
     landing.customer("Alpha")
@@ -35,6 +35,11 @@ def landing(tmp_path: Path) -> Landing:
     bill_by_steps(landing.root, "2026-01", "2026-01-10")
     landing.pay("beta", "INV-2026-000002", "99.00", "2026-01-12T10:00:00Z")
     return landing
+
+
+@pytest.fixture
+def landing(billed: Landing, tmp_path: Path) -> Landing:
+    return billed.copied(tmp_path / "home")
 
 
 def remind(landing: Landing, day: str, *arguments: str) -> str:

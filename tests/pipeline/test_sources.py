@@ -40,7 +40,7 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     edge = tmp_path / "landing" / "usage" / "2026-01-12" / "edge"
     edge.mkdir(parents=True)
     (edge / "a.log").write_text(log(200, "60000000000", 1) + log(404, "5", 2) + "cut\n" + log(200, "-", 3))
-    assert bill(tmp_path, "2026-02", "2026-02-15", profiles=True).status == 0
+    assert bill(tmp_path, "2026-02", "2026-02-15", report=True).status == 0
     file = one(show(tmp_path, "ingest"))
     assert [file[name] for name in ("source_name", "rows", "counted", "rejected", "ignored")] == ["edge", 4, 2, 1, 1]
     assert [line["amount"] for line in show(tmp_path, "lines", metric="bandwidth")] == ["5.00"]

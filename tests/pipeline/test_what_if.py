@@ -103,34 +103,51 @@ def test_a_higher_fee_changes_the_lines_that_bear_on_it_from_the_first_month_on(
     }
 
 
-def test_a_cycle_that_began_before_is_rated_by_the_catalogue_of_the_home(home: Path, candidate: Path) -> None:
-    change(candidate, ("leads: 2500, emails: 15000", "leads: 2500, emails: 0"))
+TARIFF = "emails:         {model: block, size: 1000, price: "
+CANDIDATES = {
+    "no-emails": [("leads: 2500, emails: 15000", "leads: 2500, emails: 0")],
+    # 8 blocks of 6.00, or of 4.00, instead of 13 of 3.00
+    "dearer": [("emails: 15000", "emails: 20000"), (f'{TARIFF}"3.00"', f'{TARIFF}"6.00"')],
+    "larger": [("emails: 15000", "emails: 20000"), (f'{TARIFF}"3.00"', f'{TARIFF}"4.00"')],
+    "avoids": [("leads: 2500, emails", "leads: 4000, emails")],
+    "causes": [("leads: 2500, emails", "leads: 2599, emails"), ("leads: 12500", "leads: 2000")],
+}
+
+
+@pytest.fixture(scope="module")
+def side_by_side(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """What each candidate says of January and February, by its name."""
+    folder = tmp_path_factory.mktemp("candidates")
+    paths = [folder / f"{name}.yaml" for name in CANDIDATES]
+    for path, changes in zip(paths, CANDIDATES.values(), strict=True):
+        path.write_text((home / "landing" / "catalogue.yaml").read_text())
+        change(path, *changes)
+    with mock.patch("billing.reports.what_if.writing.draw_page", blank_page):
+        found = what_if(home, *paths, since="2026-01", through="2026-02")
+    return {answer["name"]: answer for answer in found}
+
+
+def test_a_cycle_that_began_before_is_rated_by_the_catalogue_of_the_home(
+    home: Path, candidate: Path, side_by_side: dict[str, Answer]
+) -> None:
+    change(candidate, *CANDIDATES["no-emails"])
     # The emails are in the cycle from 10 January: the home's in February, the candidate's if it begins in January.
     assert accounts(what_if(home, candidate, through="2026-02"))["mails"] == ("138.00", "138.00", "")
-    found = what_if(home, candidate, since="2026-01", through="2026-02")
-    assert accounts(found)["mails"] == ("237.00", "282.00", "allowance")
+    assert accounts(side_by_side["no-emails"])["mails"] == ("237.00", "282.00", "allowance")
 
 
 def test_of_an_allowance_and_a_tariff_the_one_that_moves_the_line_its_way_is_the_cause(
-    home: Path, candidate: Path
+    side_by_side: dict[str, Answer],
 ) -> None:
-    # 8 blocks of 6.00 instead of 13 of 3.00.
-    tariff = "emails:         {model: block, size: 1000, price: "
-    change(candidate, ("emails: 15000", "emails: 20000"), (f'{tariff}"3.00"', f'{tariff}"6.00"'))
-    found = what_if(home, candidate, since="2026-01", through="2026-02")
-    assert accounts(found)["mails"] == ("237.00", "246.00", "tariff")
-    change(candidate, (f'{tariff}"6.00"', f'{tariff}"4.00"'))
-    found = what_if(home, candidate, since="2026-01", through="2026-02")
-    assert accounts(found)["mails"] == ("237.00", "230.00", "allowance")
+    assert accounts(side_by_side["dearer"])["mails"] == ("237.00", "246.00", "tariff")
+    assert accounts(side_by_side["larger"])["mails"] == ("237.00", "230.00", "allowance")
 
 
-def test_upgrades_are_avoided_and_caused(home: Path, candidate: Path) -> None:
-    change(candidate, ("leads: 2500, emails", "leads: 4000, emails"))
-    found = what_if(home, candidate, since="2026-01", through="2026-02")
+def test_upgrades_are_avoided_and_caused(side_by_side: dict[str, Answer]) -> None:
+    found = side_by_side["avoids"]
     assert found["upgrades"] == {"caused": 0, "avoided": 1, "moved": 0}
     assert accounts(found)["grows"] == ("298.00", "198.00", "upgrade avoided")
-    change(candidate, ("leads: 4000, emails", "leads: 2599, emails"), ("leads: 12500", "leads: 2000"))
-    found = what_if(home, candidate, since="2026-01", through="2026-02")
+    found = side_by_side["causes"]
     assert found["upgrades"] == {"caused": 1, "avoided": 1, "moved": 0}
     assert accounts(found)["grows"][2] == "upgrade caused"
 

@@ -20,7 +20,7 @@ PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
 PATIENCE = sized(usual=600, long=3_000)
 """Seconds that a busy machine may take for anything."""
-BYTES_OF_A_BATCH = sized(usual=6_000, long=100_000)
+BYTES_OF_A_BATCH = sized(usual=3_000, long=100_000)
 """So that a small business has batches."""
 SHARDS = sized(usual=2, long=4)
 

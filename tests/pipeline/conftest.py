@@ -15,8 +15,15 @@ def profiles() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def profiles_without_reports() -> Iterator[None]:
+    """The same without the reports of months, which the module's tests do not look at."""
+    with mock.patch.object(outside, "LEFT_OUT", outside.WITHOUT_REPORTS):
+        yield
+
+
 @pytest.fixture
 def profiles_once() -> Iterator[None]:
-    """Let every `bill` of one test do so."""
-    with mock.patch.object(outside, "LEFT_OUT", ()):
+    """Let every `bill` of one test do so, without reports."""
+    with mock.patch.object(outside, "LEFT_OUT", outside.WITHOUT_REPORTS):
         yield

@@ -27,11 +27,14 @@ from tests.landing import Landing as Landing
 from tests.landing import content_of as content_of
 from tests.landing import event as event
 from tests.pipeline.plain_runs import plain_runs
+from tests.sizes import LONG, sized
 
 Row = dict[str, Any]
 
 LEFT_OUT: Sequence[str] = ("profiles", "billing_report")
-"""What commands leave out, half the time of each; fixtures `profiles` and `profiles_once` put it back."""
+"""What commands leave out, half the time of each; fixtures of `conftest.py` put it back."""
+PROFILES = ("profiles",)
+WITHOUT_REPORTS: Sequence[str] = sized(usual=("billing_report",), long=())
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,12 @@ class Ended:
 
 
 def overage(
-    *arguments: object, paper: bool = False, profiles: bool = False, dagster: bool = False, register: str | None = None
+    *arguments: object,
+    paper: bool = False,
+    profiles: bool = False,
+    report: bool = False,
+    dagster: bool = False,
+    register: str | None = None,
 ) -> Ended:
     """Run a command as a person would, in this process but with an environment of its own.
 
@@ -53,7 +61,9 @@ def overage(
     paper
         Draw PDFs. Without it a file stands in for each, at which the command does not look.
     profiles
-        Leave nothing out: what `verify` compares with the register is written, too, and the report of the month.
+        Write what `verify` compares with the register, too: profiles, balances, amounts to collect, the journal.
+    report
+        Leave nothing out: the report of the month is written as well. A long run writes it with profiles.
     dagster
         Run jobs through Dagster, with its records in memory. Without it the command executes them itself, as it does
         outside of tests, and records nothing.
@@ -66,12 +76,19 @@ def overage(
             os.environ.pop(name, None)
         if register is not None:
             os.environ["OVERAGE_REGISTER_URL"] = register
-        stack.enter_context(in_memory() if dagster else plain_runs(() if profiles else LEFT_OUT))
+        stack.enter_context(in_memory() if dagster else plain_runs(_left_out(profiles, report)))
         if not paper:
             stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
             stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))
         found = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     return Ended(found.exit_code, found.stdout, found.stderr)
+
+
+def _left_out(profiles: bool, report: bool) -> Sequence[str]:
+    """The jobs that a command leaves out."""
+    if report or (profiles and LONG):
+        return ()
+    return [job for job in LEFT_OUT if not profiles or job not in PROFILES]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE = (
 )
 NOWHERE = "nowhere"
 FULL_DISK = "half a shard, on a full disk"
-DOCUMENTS_OF_A_BLOCK = 7
+DOCUMENTS_OF_A_BLOCK = 4
 """So that a small business has blocks."""
 
 

@@ -28,7 +28,7 @@ from tests.pipeline.test_preview_law import KEEPER, damage, happen
 from tests.sizes import sized
 
 STORIES = sized(usual=1, long=40)
-STEPS = sized(usual=6, long=12)
+STEPS = sized(usual=4, long=12)
 ACCOUNTS = ("acme", "beta")
 
 

@@ -30,7 +30,7 @@ def test_a_run_that_is_killed_while_it_draws_is_completed_by_the_next(tmp_path: 
     homes = [tmp_path / "killed", tmp_path / "undisturbed"]
     for root in homes:
         landing = Landing(root)
-        for name in ("acme", "bolt", "cord", "dune"):
+        for name in ("acme", "bolt"):
             landing.customer(name)
     program = "from pipeline.cli import main; main()"
     killed = [sys.executable, "-c", program, "bill", "2026-01", "--as-of", "2026-01-31", "--home", str(homes[0])]
@@ -43,7 +43,7 @@ def test_a_run_that_is_killed_while_it_draws_is_completed_by_the_next(tmp_path: 
     for root in homes:
         assert bill(root, "2026-01", "2026-01-31", paper=True, profiles=LONG and root == homes[0]).status == 0
     documents = [{path.name: path.read_bytes() for path in root.rglob("INV-*.pdf")} for root in homes]
-    assert len(documents[0]) == 4
+    assert len(documents[0]) == 2
     assert documents[0] == documents[1]
     assert show(homes[0], "documents") == show(homes[1], "documents")
     if LONG:
@@ -91,7 +91,6 @@ def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_pa
     assert not LONG or overage("verify", "--home", tmp_path).status == 0
 
 
-@pytest.mark.usefixtures("profiles_once")
 def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("first")
@@ -111,10 +110,10 @@ def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: P
     assert page.read_bytes() == drawn
     # and so is one that was taken away, also where nothing else moved
     page.unlink()
-    assert "1 PDF drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
+    assert "1 PDF drawn again" in bill(tmp_path, "2026-01", "2026-01-31", profiles=LONG).messages
     assert page.read_bytes() == drawn
-    assert "nothing moved" in bill(tmp_path, "2026-01", "2026-01-31").messages
-    assert overage("verify", "--home", tmp_path).status == 0
+    assert "nothing moved" in bill(tmp_path, "2026-01", "2026-01-31", profiles=LONG).messages
+    assert not LONG or overage("verify", "--home", tmp_path).status == 0
 
 
 def test_a_card_number_in_a_files_name_is_kept_nowhere_and_the_file_is_billed(tmp_path: Path) -> None:

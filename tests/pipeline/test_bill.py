@@ -1,9 +1,11 @@
 """`overage bill`: what is issued when, what a second run does, and what the movable clock hides."""
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from billing.starter import starter_catalogue
 from billing.store.home import Home
 from pipeline.run_state import marked
 from tests.by_steps import bill_by_steps
-from tests.pipeline.outside import GB, Landing, bill, bill_once, content_of, event, one, overage, show, total_of
+from tests.pipeline.outside import GB, Ended, Landing, bill, bill_once, content_of, event, one, overage, show, total_of
 from tests.sizes import LONG, sized
 
 ROOT = Path(__file__).parents[2]
@@ -151,14 +153,48 @@ def test_a_draft_computes_everything_and_issues_nothing(landing: Landing) -> Non
     assert show(landing.root, "drafts") == []
 
 
-def test_billing_dates_after_the_as_of_day_stay_drafts(landing: Landing) -> None:
-    bill_once(landing.root, "2026-01", "2026-01-31")
-    bill_by_steps(landing.root, "2026-02", "2026-02-09")
-    assert [row[1] for row in issued(landing.root)] == ["2026-01-10"]
-    assert [row["billing_date"] for row in show(landing.root, "drafts")] == ["2026-02-10"]
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    assert [row[1] for row in issued(landing.root)] == ["2026-01-10", "2026-02-10"]
-    assert {row["issued_on"] for row in show(landing.root, "documents", billing_date="2026-02-10")} == {"2026-02-10"}
+@dataclass(frozen=True)
+class Days:
+    """A home after runs as of the days, and the rows of its tables then.
+
+    Attributes
+    ----------
+    ninth, tenth
+        As of the days of February.
+    march
+        As of 2026-03-31.
+    """
+
+    ninth: Path
+    tenth: Path
+    march: Path
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
+    """acme uses what was known. late: a delivery of 11 February. asks: a request before and one on the 10th."""
+    folder = tmp_path_factory.mktemp("days")
+    landing = Landing(folder / "home")
+    for name in ("acme", "late", "asks"):
+        landing.customer(name)
+        landing.use(name, "2026-01-20", emails=16_000)
+    landing.use("late", "2026-02-09", emails=2_000, delivered="2026-02-11")
+    landing.request("asks", "upgrade", "2026-02-09T23:59:59Z", "self_service", package="gold")
+    landing.request("asks", "upgrade", "2026-02-10T00:00:00Z", "self_service", package="platinum")
+    homes = []
+    for month, as_of in (("2026-02", "2026-02-09"), ("2026-02", "2026-02-10"), ("2026-03", "2026-03-31")):
+        bill_by_steps(landing.root, month, as_of)
+        homes.append(shutil.copytree(landing.root, folder / as_of))
+    return Days(*homes)
+
+
+def test_billing_dates_after_the_as_of_day_stay_drafts(days: Days) -> None:
+    of_acme = ("--account", "acme")
+    assert [row["billing_date"] for row in show(days.ninth, "documents", *of_acme)] == ["2026-01-10"]
+    assert [row["billing_date"] for row in show(days.ninth, "drafts", *of_acme)] == ["2026-02-10"]
+    issued_now = show(days.tenth, "documents", *of_acme)
+    assert [row["billing_date"] for row in issued_now] == ["2026-01-10", "2026-02-10"]
+    assert issued_now[1]["issued_on"] == "2026-02-10"
 
 
 def test_issuing_waits_as_many_days_as_the_policy_says(tmp_path: Path) -> None:
@@ -171,36 +207,25 @@ def test_issuing_waits_as_many_days_as_the_policy_says(tmp_path: Path) -> None:
     assert issued(landing.root) == [("INV-2026-000001", "2026-01-10", "99.00")]
 
 
-def test_what_is_delivered_after_the_as_of_day_does_not_exist_yet(landing: Landing) -> None:
-    bill_once(landing.root, "2026-01", "2026-01-31")
-    landing.use("acme", "2026-02-09", emails=2_000, delivered="2026-02-11")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16000"
-    assert [row["delivery_day"] for row in show(landing.root, "ingest")] == ["2026-01-20"]
+def test_what_is_delivered_after_the_as_of_day_does_not_exist_yet(days: Days) -> None:
+    assert one(show(days.tenth, "usage", "--account", "late", metric="emails"))["quantity"] == "16000"
+    assert [row["delivery_day"] for row in show(days.tenth, "ingest")] == ["2026-01-20"]
 
 
-def test_late_usage_is_billed_on_the_next_document_and_the_issued_one_stays(landing: Landing) -> None:
-    bill_once(landing.root, "2026-01", "2026-01-31")
-    landing.use("acme", "2026-02-09", emails=2_000, delivered="2026-02-11")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    before = show(landing.root, "documents")
-    bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert show(landing.root, "documents")[:2] == before
+def test_late_usage_is_billed_on_the_next_document_and_the_issued_one_stays(days: Days) -> None:
+    before, after = (show(home, "documents", "--account", "late") for home in (days.tenth, days.march))
+    assert after[:2] == before
     # 18,000 emails are 3 started blocks over 15,000; 16,000 were 1
-    fee, late = show(landing.root, "lines", number="INV-2026-000003")
+    fee, late = show(days.march, "lines", number=after[2]["number"])
     assert (fee["kind"], fee["amount"]) == ("package_fee", "99.00")
     assert (late["kind"], late["metric"], late["amount"]) == ("prior_cycle", "emails", str(2 * Decimal("3.00")))
     assert (late["cycle_start"], late["cycle_end"]) == ("2026-01-10", "2026-02-10")
 
 
-def test_a_request_made_after_the_as_of_day_does_not_exist_yet(landing: Landing) -> None:
-    bill_once(landing.root, "2026-01", "2026-01-31")
-    landing.request("acme", "upgrade", "2026-02-09T23:59:59Z", "self_service", package="gold")
-    landing.request("acme", "upgrade", "2026-02-10T00:00:00Z", "self_service", package="platinum")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "gold"]
-    bill_by_steps(landing.root, "2026-03", "2026-03-10")
-    assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "gold", "platinum"]
+def test_a_request_made_after_the_as_of_day_does_not_exist_yet(days: Days) -> None:
+    of_asks = ("--account", "asks")
+    assert [row["opening_package"] for row in show(days.tenth, "packages", *of_asks)] == ["starter", "gold"]
+    assert [row["opening_package"] for row in show(days.march, "packages", *of_asks)] == ["starter", "gold", "platinum"]
 
 
 def test_issuing_never_looks_back_behind_what_was_issued(landing: Landing) -> None:
@@ -242,7 +267,7 @@ def test_numbers_begin_anew_with_the_year_of_issue(tmp_path: Path) -> None:
 
 def test_numbers_have_no_gap_however_many_runs_issue_them(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
-    days = sized(usual=range(5, 8), long=range(5, 9))
+    days = sized(usual=range(5, 7), long=range(5, 9))
     for day in days:
         landing.customer(f"customer-{day}", on=f"2026-01-{day:02d}")
     for day in days:
@@ -250,15 +275,31 @@ def test_numbers_have_no_gap_however_many_runs_issue_them(tmp_path: Path) -> Non
     assert [row[0] for row in issued(landing.root)] == [f"INV-2026-{n:06d}" for n in range(1, len(days) + 1)]
 
 
-def test_tax_of_the_customers_country_is_added_once_per_document(landing: Landing) -> None:
+@pytest.fixture(scope="module")
+def april(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """Three months of accounts of which one is taxed, one cannot be billed, and one used something at any time."""
+    landing = Landing(tmp_path_factory.mktemp("april") / "home")
+    landing.account("taxed", country="DE")
+    landing.request("taxed", "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+    landing.use("taxed", "2026-01-20", emails=16_000)
     (landing.folder / "tax_rates.csv").write_text(
-        "country,region,rate,name,effective_from\nUS,,0.0825,Sales tax,2024-01-01\n"
+        "country,region,rate,name,effective_from\nDE,,0.0825,Sales tax,2024-01-01\n"
     )
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    landing.customer("globex", "bronze")
+    landing.use("globex", emails=7)
+    landing.customer("acme")
+    for day, emails, data in (("2026-01-09", 100, GB), ("2026-01-20", 16_000, 0), ("2026-02-09", 10, 0)):
+        landing.use("acme", day, emails=emails, bytes=data)
+    landing.use("acme", "2026-02-10", emails=1)
+    return landing.root, bill(landing.root, "2026-03", "2026-03-31")
+
+
+def test_tax_of_the_customers_country_is_added_once_per_document(april: tuple[Path, Ended]) -> None:
+    home, _ = april
     # 8.25 % of 99.00 + 3.00 are 8.415
-    document = one(show(landing.root, "documents", billing_date="2026-02-10"))
+    document = one(show(home, "documents", account_id="taxed", billing_date="2026-02-10"))
     assert (document["net"], document["tax"], document["total"]) == ("102.00", "8.42", "110.42")
-    tax = one(show(landing.root, "taxes", number=document["number"]))
+    tax = one(show(home, "taxes", number=document["number"]))
     assert (tax["name"], tax["rate"], tax["taxable"], tax["amount"]) == ("Sales tax", "0.0825", "102.00", "8.42")
 
 
@@ -453,21 +494,16 @@ def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: L
     }
 
 
-def test_an_account_that_cannot_be_billed_is_parked_and_everyone_else_is_billed(landing: Landing) -> None:
-    landing.customer("globex", "bronze")
-    landing.use("globex", emails=7)
-    ended = bill(landing.root, "2026-02", "2026-02-28")
+def test_an_account_that_cannot_be_billed_is_parked_and_everyone_else_is_billed(april: tuple[Path, Ended]) -> None:
+    home, ended = april
     assert ended.status == 1
     (problem,) = [line for line in ended.messages.splitlines() if line.startswith("not done: ")]
     assert "account globex is parked" in problem
     assert "bronze" in problem
-    assert {row["account_id"] for row in show(landing.root, "documents")} == {"acme"}
-    assert {(row["account_id"], row["reason"]) for row in show(landing.root, "parked")} == {
-        ("globex", "unknown_package")
-    }
-    assert [(row["account_id"], row["reason"], row["quantity"]) for row in show(landing.root, "unbilled")] == [
-        ("globex", "parked", "7")
-    ]
+    assert {row["account_id"] for row in show(home, "documents")} == {"acme", "taxed"}
+    assert {(row["account_id"], row["reason"]) for row in show(home, "parked")} == {("globex", "unknown_package")}
+    unbilled = show(home, "unbilled", "--account", "globex")
+    assert [(row["reason"], row["quantity"]) for row in unbilled] == [("parked", "7")]
 
 
 def test_usage_that_bills_nothing_is_listed_with_its_reason(tmp_path: Path) -> None:
@@ -494,14 +530,11 @@ def test_usage_that_bills_nothing_is_listed_with_its_reason(tmp_path: Path) -> N
     }
 
 
-def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(landing: Landing) -> None:
-    landing.use("acme", "2026-01-09", emails=100, bytes=GB)
-    landing.use("acme", "2026-02-09", emails=10)
-    landing.use("acme", "2026-02-10", emails=1)
-    bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    counted = total_of(show(landing.root, "events", metric="emails"), "value")
-    used = total_of(show(landing.root, "usage", metric="emails"), "quantity")
-    unbilled = total_of(show(landing.root, "unbilled", metric="emails"), "quantity")
+def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(april: tuple[Path, Ended]) -> None:
+    home, of_acme = april[0], ("--account", "acme")
+    counted = total_of(show(home, "events", *of_acme, metric="emails"), "value")
+    used = total_of(show(home, "usage", *of_acme, metric="emails"), "quantity")
+    unbilled = total_of(show(home, "unbilled", *of_acme, metric="emails"), "quantity")
     assert (counted, used, unbilled) == (Decimal(16_111), Decimal(16_011), Decimal(100))
 
 

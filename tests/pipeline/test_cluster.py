@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from billing.sample import write_sample
+from tests.landing import keep_few_deliveries
 from tests.object_store import Fault, ObjectStore, failing, slow
 from tests.pipeline.cluster import PATIENCE, SHARDS, Cluster, can_mount, kill
 from tests.pipeline.outside import Ended, content_of, overage
@@ -26,8 +27,8 @@ from tests.sizes import LONG, sized
 
 pytestmark = pytest.mark.usefixtures("profiles")
 
-ACCOUNTS, MONTHS = sized(usual=(16, 1), long=(60, 5))
-DAYS_BETWEEN_DELIVERIES = sized(usual=3, long=1)
+ACCOUNTS, MONTHS = sized(usual=(10, 1), long=(60, 5))
+DAYS_BETWEEN_DELIVERIES = sized(usual=8, long=1)
 LAST = f"2026-{MONTHS:02}"
 AS_OF = f"{LAST}-28"
 BILL = ("bill", LAST, "--as-of", AS_OF)
@@ -49,9 +50,7 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the inputs of a business that everything happens to."""
     home = tmp_path_factory.mktemp("landing") / "home"
     write_sample(home, accounts=ACCOUNTS, months=MONTHS, events_per_account_day=2, seed=3)
-    for day in sorted((home / "landing" / "usage").iterdir()):
-        if (int(day.name[-2:]) - 1) % DAYS_BETWEEN_DELIVERIES:
-            shutil.rmtree(day)
+    keep_few_deliveries(home, DAYS_BETWEEN_DELIVERIES)
     return home
 
 

@@ -8,6 +8,7 @@ import pytest
 from tests.pipeline import outside
 from tests.pipeline.outside import bill, overage, show
 from tests.several_currencies import four_customers
+from tests.sizes import LONG
 
 
 def test_four_currencies_in_one_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +34,9 @@ def test_four_currencies_in_one_home(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "amounts in EUR, JPY, KWD, USD" in (home.root / "profiles" / "index.html").read_text()
     explained = overage("explain", documents[2]["number"], "--format", "json", "--home", home.root)
     assert [line["arithmetic"][-1] for line in json.loads(explained.output) if line["metric"]] == ["2 x 0.925 = 1.850"]
-    verified = overage("verify", "--home", home.root)
-    assert verified.status == 0, verified.messages
+    if LONG:
+        verified = overage("verify", "--home", home.root)
+        assert verified.status == 0, verified.messages
     monkeypatch.undo()
     for account in ("kwd", "jpy"):
         home.use(account, "2026-02-05", emails=1000, delivered="2026-03-01")

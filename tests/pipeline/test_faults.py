@@ -12,10 +12,10 @@ from tests.long_runs import long_only
 from tests.pipeline.faults import counted_calls, lost_connections
 from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
-from tests.sizes import sized
+from tests.sizes import sized, spread
 
 EVERY = sized(usual=250, long=1)
-"""Of so many calls of a run one fails, and half as often one of a server; in a long run every one."""
+"""Of twice so many calls of a server one fails; in a long run every one. Of a disk two fail, or every one."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,8 @@ def test_whichever_call_fails_the_next_run_completes_it(
     with counted_calls(reference) as whole:
         run(reference)
     expected = what_is_left(reference)
-    for fails in range(1, len(whole.made) + 1, EVERY):
+    places = range(1, len(whole.made) + 1)
+    for fails in sized(usual=[places[each] for each in spread(len(places), 2)], long=places):
         home = tmp_path / "home"
         shutil.copytree(prepared, home)
         with counted_calls(home, fails) as calls:

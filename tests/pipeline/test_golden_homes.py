@@ -14,7 +14,7 @@ from tests import golden
 from tests.by_steps import bill_by_steps, rows
 from tests.golden.__main__ import BILLED, BILLED_ON, COLUMNS, NEXT, NEXT_ON
 from tests.pipeline.outside import content_of
-from tests.sizes import sized
+from tests.sizes import LONG, sized
 
 ARCHIVES = sorted(Path(golden.__file__).parent.glob("*.tar.xz"))
 TAKEN = sized([ARCHIVES[0], ARCHIVES[-1]], ARCHIVES)
@@ -33,9 +33,10 @@ def test_a_home_of_an_earlier_version_goes_on_as_it_would_have(archive: Path, sh
     assert pages
 
     business = Business.load(tmp_path, date.fromisoformat(BILLED_ON), shards=shards)
-    assert disagreements(business) == []
-    previewed = preview_month(business, BILLED)
-    assert previewed.changes.is_empty()
+    if LONG or archive == ARCHIVES[0]:
+        assert disagreements(business) == []
+        previewed = preview_month(business, BILLED)
+        assert previewed.changes.is_empty()
 
     register = business.register.documents()
     business = bill_by_steps(tmp_path, NEXT, NEXT_ON, shards=shards)

@@ -24,7 +24,7 @@ from billing.month.scratch_copy import bring_up_to_date
 from billing.month.unbilled import conserved, write_unbilled
 from billing.store.frames import read_frame, scan_frames
 from tests.by_steps import bill_by_steps
-from tests.pipeline.outside import Landing, bill, event, show
+from tests.pipeline.outside import Landing, event, show
 from tests.sizes import sized
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 3, 20)
@@ -159,19 +159,21 @@ DELIVERIES: Mapping[str, Mapping[str, Sequence[str]]] = {
 }
 
 
+# the property test above has every order
+TRIED = sized(("at once", "late and twice"), tuple(DELIVERIES))
+
+
 def test_issued_documents_do_not_depend_on_how_usage_was_delivered(tmp_path: Path) -> None:
     issued = {}
-    for name, delivery in DELIVERIES.items():
+    for name in TRIED:
+        delivery = DELIVERIES[name]
         landing = Landing(tmp_path / name)
         landing.customer("acme")
         for day, rows in delivery.items():
             landing.deliver(rows, day)
-        if name == "at once":
-            assert bill(landing.root, "2026-02", "2026-02-10").status == 0
-        else:
-            bill_by_steps(landing.root, "2026-02", "2026-02-10")
+        bill_by_steps(landing.root, "2026-02", "2026-02-10")
         issued[name] = show(landing.root, "documents")
     # 12 x 1,601 are 19,212 emails: 4,212 over, 5 started blocks of 3.00
     assert [row["total"] for row in issued["at once"]] == ["99.00", "114.00"]
     # equal to the hash of everything that their pages show
-    assert issued == dict.fromkeys(DELIVERIES, issued["at once"])
+    assert issued == dict.fromkeys(TRIED, issued["at once"])

@@ -18,6 +18,8 @@ from billing.reports.month_report_page import report_page
 from billing.sample import write_sample
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
+from tests.landing import keep_few_deliveries
+from tests.pipeline import outside
 from tests.pipeline.outside import Ended, Landing, bill, blank_files, blank_page, overage, show, total_of
 from tests.sizes import sized
 
@@ -132,7 +134,10 @@ def test_the_pdf_is_drawn_from_the_page_and_the_same_each_time(landing: Landing)
 # --- on the pages of Dagster ----------------------------------------------------------------------------------------
 
 
-def test_the_pdf_of_the_last_month_of_a_command_is_drawn_and_others_when_they_are_asked_for(tmp_path: Path) -> None:
+def test_the_pdf_of_the_last_month_of_a_command_is_drawn_and_others_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outside, "LEFT_OUT", ("profiles",))
     landing = Landing(tmp_path)
     landing.customer("acme")
     landing.use("acme", "2026-01-20", emails=16_000)
@@ -167,7 +172,8 @@ def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, m
     monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
     monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     home = tmp_path / "home"
-    write_sample(home, accounts=sized(12, 40), months=1, events_per_account_day=1)
+    write_sample(home, accounts=sized(6, 40), months=1, events_per_account_day=1)
+    keep_few_deliveries(home, sized(10, 1))
     accounts = pl.read_csv(home / "landing" / "accounts.csv", infer_schema=False)
     secrets = {
         text for name in ("account_id", "name", "email") for text in accounts[name].drop_nulls() if len(text) > 3
@@ -175,7 +181,7 @@ def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, m
     config = {"resources": {"billing_home": {"config": {"folder": str(home), "as_of": "2026-02-28"}}}}
     seen = 0
     with dg.DagsterInstance.ephemeral() as instance:
-        for month in ("2026-01", "2026-02", None):
+        for month in sized(("2026-01", None), ("2026-01", "2026-02", None)):
             job = defs.resolve_job_def("billing_month" if month else "profiles")
             result = job.execute_in_process(run_config=config, partition_key=month, instance=instance)
             built = [each.step_materialization_data for each in result.get_asset_materialization_events()]
@@ -184,7 +190,7 @@ def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, m
                 assert len(text) < 50_000, text[:300]
                 assert not [secret for secret in secrets if secret in text]
                 seen += 1
-    assert seen > 45
+    assert seen > sized(25, 45)
 
 
 def test_a_yearly_customer_is_one_in_the_months_without_a_fee(tmp_path: Path) -> None:

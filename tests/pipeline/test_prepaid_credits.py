@@ -7,6 +7,7 @@ import yaml
 
 from tests.landing import Landing
 from tests.pipeline.outside import bill, one, overage, show
+from tests.sizes import LONG
 
 GRANTS = """grant_id,account_id,amount,currency,granted_on,expires_on,kind,priority,description
 gift,m07,50.00,USD,2026-01-05,,granted,,Welcome
@@ -34,7 +35,7 @@ def test_m07(tmp_path: Path) -> None:
     assert (prepayment["account_id"], prepayment["total"], prepayment["subscription_id"]) == ("bought", "70.00", None)
     assert prepayment["tax"] == "0.00"
     landing.pay("bought", prepayment["number"], "70.00", "2026-01-08T10:00:00Z")
-    ended = bill(landing.root, "2026-02", "2026-02-10", profiles=True)
+    ended = bill(landing.root, "2026-02", "2026-02-10", report=True)
     assert ended.status == 0, ended.messages
 
     documents = show(landing.root, "documents")
@@ -71,5 +72,7 @@ def test_m07(tmp_path: Path) -> None:
     assert "30.00 by first: granted on 2026-01-05, never expires, priority 100" in explained
     report = (landing.root / "reports" / "2026-01.html").read_text()
     assert re.search("Prepaid credits, left on 2026-01-31", report)
-    verified = overage("verify", "--home", landing.root)
-    assert verified.status == 0, verified.output
+    if LONG:
+        # tests/life_story verifies homes with grants
+        verified = overage("verify", "--home", landing.root)
+        assert verified.status == 0, verified.output

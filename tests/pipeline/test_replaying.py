@@ -32,7 +32,7 @@ from pipeline.sqlite_storage import open_instance
 from tests.landing import Landing, two_customers
 from tests.pipeline.outside import Ended, blank_files, blank_page, content_of
 from tests.pipeline.test_sqlite_storage import OWN, recorded
-from tests.sizes import sized
+from tests.sizes import LONG, sized
 
 ROOT = Path(__file__).parents[2]
 STORED = re.compile(r'"\.dagster-": "true"(, )?')
@@ -155,14 +155,18 @@ def test_what_commands_did_is_in_the_records_as_if_dagster_had_executed_it(tmp_p
         # It bills ten times the last, and is told to the person.
         landing.customer("surges", on="2026-01-20")
         landing.use("surges", "2026-01-25", emails=400_000)
+        # What cannot be billed is parked.
+        landing.customer("nowhere", "bronze")
         ended = [run("bill", "2026-01", "--as-of", "2026-01-31")]
+        assert "account nowhere is parked" in ended[-1].messages
         catalogue = landing.folder / "catalogue.yaml"
         catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
         ended.append(run("correct", "2026-01", "--as-of", "2026-02-01", "--reason", "The price was wrong."))
         assert "3 notes issued" in ended[-1].messages
+        if not LONG:
+            return ended
         landing.use("bolt", "2026-01-25", emails=2_000, delivered="2026-02-03")
         landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-16T10:00:00Z", "failed")
-        # What cannot be billed is parked.
         accounts = landing.folder / "accounts.csv"
         accounts.write_text("".join(row for row in accounts.read_text().splitlines(True) if not row.startswith("bolt")))
         ended.append(run("bill", "2026-02", "--as-of", "2026-02-25", "--accept-missing-accounts"))
@@ -178,7 +182,7 @@ def test_what_commands_did_is_in_the_records_as_if_dagster_had_executed_it(tmp_p
             for row in rows
             if not (name == "runs: run_tags" and ".dagster-" in row)
         ]
-    assert len(theirs["runs: runs"]) >= 9
+    assert len(theirs["runs: runs"]) >= sized(5, 9)
     assert list(ours) == list(theirs)
     assert {name: rows for name, rows in ours.items() if rows != theirs[name]} == {}
 

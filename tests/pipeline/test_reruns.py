@@ -25,7 +25,7 @@ def landing(tmp_path: Path) -> Landing:
     for day in ("2026-01-15", "2026-02-03", "2026-02-21"):
         landing.use("acme", day, emails=1_200)
         landing.use("bolt", day, emails=40)
-    bill_once(landing.root, "2026-01", "2026-02-28", "--through", "2026-02")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     return landing
 
 
@@ -43,12 +43,12 @@ def test_a_late_file_leaves_the_bytes_of_a_run_without_records(landing: Landing,
     before = made(landing.root)
     landing.use("acme", "2026-02-21", emails=3_000, delivered="2026-02-26")
     anew = landing.copied(tmp_path / "anew")
-    assert bill(landing.root, "2026-01", "2026-02-28", "--through", "2026-02").status == 0
+    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
     for gone in ("fingerprints", "profile", "profile_pages.json", "profile_portal.parquet", "last_run.json"):
         path = anew.root / "lake" / gone
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(anew.root / "profiles")
-    assert bill(anew.root, "2026-01", "2026-02-28", "--through", "2026-02").status == 0
+    assert bill(anew.root, "2026-02", "2026-02-28").status == 0
     now = made(landing.root)
     assert now == made(anew.root)
     moved = {name for name in now if now[name] != before.get(name)}
@@ -65,7 +65,7 @@ def test_what_a_power_cut_took_of_the_first_run_is_made_again(landing: Landing, 
     assert {path.name for path in taken} == set(_UNSYNCED)
     for path in taken:
         path.unlink() if left is None else path.write_bytes(left)
-    ended = bill(landing.root, "2026-01", "2026-02-28", "--through", "2026-02")
+    ended = bill(landing.root, "2026-02", "2026-02-28")
     assert ended.status == 0, ended.messages
     assert "0 documents issued" in ended.messages
     assert made(landing.root) == before

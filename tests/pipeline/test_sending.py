@@ -29,10 +29,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         yield scripted
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory: pytest.TempPathFactory) -> Landing:
     """Two customers with an invoice each; the PDFs are stand-ins."""
-    landing = Landing(tmp_path / "home")
+    landing = Landing(tmp_path_factory.mktemp("billed") / "home")
     landing.customer("alpha")
     landing.customer("beta")
     business = bill_by_steps(landing.root, MONTH, "2026-01-31")
@@ -41,6 +41,12 @@ def landing(tmp_path: Path) -> Landing:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"%PDF-1.7")
     return landing
+
+
+@pytest.fixture
+def landing(billed: Landing, tmp_path: Path) -> Landing:
+    """The same in a home of the test's own."""
+    return billed.copied(tmp_path / "home")
 
 
 def statuses(home: Path) -> dict[str, str]:

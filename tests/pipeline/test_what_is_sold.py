@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from billing.starter import starter_catalogue
-from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, overage, show
+from tests.sizes import LONG
 
 OFFERS = """
 add_ons:
@@ -31,7 +31,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing.use("adds", "2026-02-20", emails=116_001)
     landing.customer("least")
     landing.use("least", "2026-01-20", emails=27_350)
-    bill_by_steps(landing.root, "2026-02", "2026-02-28")
     assert bill(landing.root, "2026-03", "2026-03-31", profiles=True).status == 0
     return landing.root
 
@@ -133,10 +132,10 @@ def test_a_correction_gives_back_what_a_lower_price_would_have_cost(home: Path, 
     path = twin / "landing" / "catalogue.yaml"
     path.write_text(path.read_text().replace('monthly: "30.00"', 'monthly: "28.00"'))
     how = ("--reason", "price", "--as-of", "2026-03-31", "--home", twin)
-    corrected = overage("correct", "2026-02", *how, profiles=True)
+    corrected = overage("correct", "2026-02", *how, profiles=LONG)
     assert corrected.status == 0, corrected.messages
     (note,) = [row for row in show(twin, "documents", "--account", "adds") if row["kind"] == "credit_note"]
     assert (note["total"], note["corrects"]) == ("-4.00", number_of(home, "adds", "2026-02"))
     (line,) = [row for row in show(twin, "lines") if row["number"] == note["number"]]
     assert (line["kind"], line["add_on"], line["amount"]) == ("adjustment", "more_emails", "-4.00")
-    assert overage("verify", "--home", twin).status == 0
+    assert not LONG or overage("verify", "--home", twin).status == 0

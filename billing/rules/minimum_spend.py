@@ -144,7 +144,7 @@ def counted_shares(due: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) 
         rows.filter(pl.col("counts").list.contains(kind) & (pl.col("billing_date") <= pl.col("billing_date_closing")))
         .with_columns(place=pl.col("closing_index") - first, parts=end - first)
         .filter((pl.col("place") >= 0) & (pl.col("place") < pl.col("parts")))
-        .with_columns(share=_share("amount", catalogue).cast(MONEY))
+        .with_columns(share=_share(pl.col("amount"), pl.col("place"), pl.col("parts"), catalogue).cast(MONEY))
     )
 
 
@@ -185,25 +185,25 @@ def _days_with_access(spans: pl.DataFrame, time_zone: str) -> pl.DataFrame:
     )
 
 
-def _share(amount: str, catalogue: Catalogue) -> pl.Expr:
-    """What one of `parts` cycles counts of an amount, in their order: rounded half-up, the last one the rest."""
+def _share(amount: pl.Expr, place: pl.Expr, parts: pl.Expr, catalogue: Catalogue) -> pl.Expr:
+    """What one of some cycles counts of an amount (MONEY), in their order: rounded half-up, the last one the rest."""
     scale = 10 ** (MONEY.scale - catalogue.minor_units)
-    cents = pl.col(amount).to_physical().cast(pl.Int128) // scale
-    parts, place = pl.col("parts").cast(pl.Int128), pl.col("place").cast(pl.Int128)
+    cents = amount.to_physical().cast(pl.Int128) // scale
+    place, parts = place.cast(pl.Int128), parts.cast(pl.Int128)
     each = (cents * 2 + parts) // (parts * 2)
-    is_last = place == parts - 1
-    share = pl.when(is_last).then(cents - each * (parts - 1)).otherwise(each)
+    share = pl.when(place == parts - 1).then(cents - each * (parts - 1)).otherwise(each)
     return scaled_to_decimal(share * scale, MONEY.scale)
 
 
 def _billed_elsewhere(catalogue: Catalogue) -> pl.Expr:
     """The fee of the cycle, as its terms have it, where another system billed it before the move (rule 38)."""
     is_yearly, index = pl.col("term") == Term.YEARLY, pl.col("closing_index")
+    parts = pl.when(is_yearly).then(12).otherwise(1)
     grid = Grid.of(catalogue.policy)
-    fee_date = grid.date(pl.col("grid_start"), pl.when(is_yearly).then(index // 12 * 12).otherwise(index))
+    fee_date = grid.date(pl.col("grid_start"), index // parts * parts)
     price = pl.when(is_yearly).then("yearly").otherwise("monthly").to_physical().cast(pl.Int128)
-    parts = pl.when(is_yearly).then(12).otherwise(1).cast(pl.Int128)
-    fee = round_fraction(price, parts * _PRICE_UNIT, catalogue.minor_units)
+    fee = round_fraction(price, pl.lit(_PRICE_UNIT, pl.Int128), catalogue.minor_units)
     is_elsewhere = (fee_date < pl.col("billed_through")).fill_null(value=False)
     counts_fees = pl.col("counts").list.contains(pl.lit(LineKind.PACKAGE_FEE.value))
-    return pl.when(is_elsewhere & counts_fees).then(fee).otherwise(pl.lit(0)).fill_null(0).cast(MONEY)
+    counted = pl.when(is_elsewhere & counts_fees).then(_share(fee, index % parts, parts, catalogue))
+    return counted.otherwise(pl.lit(0)).fill_null(0).cast(MONEY)

@@ -235,6 +235,18 @@ def test_the_fee_that_another_system_billed_counts(
     assert found["elsewhere"].to_list() == [Decimal(elsewhere)]
 
 
+def test_what_counts_of_a_year_that_was_billed_elsewhere_adds_up_to_its_fee(ref_1: Catalogue) -> None:
+    catalogue = with_minimum(ref_1)
+    (starter, *others) = catalogue.packages
+    version = replace(starter.versions[0], yearly=Decimal(1000))
+    catalogue = replace(catalogue, packages=(replace(starter, versions=(version,)), *others))
+    found = [
+        closing(catalogue, span(*WHOLE), term="yearly", billing_index=index, moved=day(1))["elsewhere"].item()
+        for index in (1, 2, 11, 12)
+    ]
+    assert found == [Decimal("83.33")] * 3 + [1000 - 11 * Decimal("83.33")]
+
+
 def test_a_minimum_without_fees_counts_none_from_elsewhere(ref_1: Catalogue) -> None:
     found = closing(with_minimum(ref_1), span("vip", *WHOLE[1:]), account="vip", moved=day(2))
     assert found["elsewhere"].to_list() == [Decimal(0)]

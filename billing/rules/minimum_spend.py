@@ -202,7 +202,7 @@ def _billed_elsewhere(catalogue: Catalogue) -> pl.Expr:
     grid = Grid.of(catalogue.policy)
     fee_date = grid.date(pl.col("grid_start"), index // parts * parts)
     price = pl.when(is_yearly).then("yearly").otherwise("monthly").to_physical().cast(pl.Int128)
-    fee = round_fraction(price, pl.lit(_PRICE_UNIT, pl.Int128), catalogue.minor_units)
+    fee = round_fraction(price, _PRICE_UNIT, catalogue.minor_units)
     is_elsewhere = (fee_date < pl.col("billed_through")).fill_null(value=False)
     counts_fees = pl.col("counts").list.contains(pl.lit(LineKind.PACKAGE_FEE.value))
     counted = pl.when(is_elsewhere & counts_fees).then(_share(fee, index % parts, parts, catalogue))

@@ -10,7 +10,6 @@ import yaml
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.scratch_copy import bring_up_to_date
-from billing.month.steps import ingest_usage
 from tests.by_steps import bill_by_steps
 from tests.landing import Landing
 
@@ -125,8 +124,8 @@ def european_documents(root: Path, **policy: Any) -> Business:
         landing.request(name, "refund", "2026-02-05T09:00:00Z", "support")
     for name, price in (("de", "79.00"), ("at", "1190.00"), ("exempt", "49.00"), ("fr", "89.00"), ("us", "109.00")):
         _agree(landing, name, price)
+    business = bill_by_steps(root, "2026-02", "2026-02-28")
     business = Business.load(root, date(2026, 2, 28), issues=False)
-    ingest_usage(business)
     bring_up_to_date(business, "2026-02")
     issue_corrections(business, "2026-02", "Preis wie vereinbart", ["at", "exempt", "fr"])
     return bill_by_steps(root, "2026-03", "2026-03-10")

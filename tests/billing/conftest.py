@@ -69,6 +69,6 @@ def _bill_sample(folder: Path) -> None:
     catalogue = yaml.safe_load(path.read_text())
     catalogue["seller"]["registration"] = {"scheme": "0060", "id": "123456789"}
     catalogue["policy"]["invoice_format"] = "ubl"
-    path.write_text(yaml.safe_dump(catalogue))
+    path.write_text(yaml.safe_dump(catalogue, sort_keys=False))
     month, as_of = billing_hint(2)
     bill_by_steps(root, month, str(as_of))

@@ -155,7 +155,9 @@ def test_a_correction_gives_back_of_a_document_what_that_document_billed(landing
     # February's invoice bills January's difference, too
     assert [net for (net,) in rows(business, "documents", "net")] == ["2.20", "17.78"]
     (landing.folder / "catalogue.yaml").write_text(text.replace("2.20", "3.33"))
-    business = correct(landing.root, "2026-01", "2026-02-11")
+    business = Business.load(landing.root, date(2026, 2, 11), issues=False)
+    bring_up_to_date(business, "2026-02")
+    issue_corrections(business, "2026-01", "as agreed")
     assert rows(business, "documents", "net", kind="credit_note") == []
     assert issue_corrections(business, "2026-02", "as agreed").height == 1
     assert rows(business, "documents", "corrects", "net", "tax", kind="credit_note") == [

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -151,9 +151,9 @@ def opening_balance(amount: str, version: int = 1) -> pl.DataFrame:
     return pl.DataFrame([{**row, "on": FEBRUARY, "posted_on": FEBRUARY}], schema=OPENING_POSTINGS)
 
 
-@pytest.fixture
-def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
-    opened = Register.open(Home(tmp_path), register_url)
+@contextmanager
+def filled_register(root: Path, url: str | None) -> Iterator[Register]:
+    opened = Register.open(Home(root), url)
     issue(opened, "acme", "beta")
     opened.record_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
     opened.record_invoice_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
@@ -165,10 +165,9 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened.close()
 
 
-@pytest.fixture
-def database(register: Register, tmp_path: Path, register_url: str | None) -> Iterator[sa.Engine]:
-    """The register as someone with a database client has it."""
-    engine = sa.create_engine(register_url or f"sqlite:///{tmp_path / 'register.db'}")
+@contextmanager
+def database_of(register: Register, root: Path, url: str | None) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(url or f"sqlite:///{root / 'register.db'}")
     with engine.begin() as connection:
         row = {"format": "C{sequence}", "prefix": "C", "suffix": "", "width": 1, "first": 7}
         connection.execute(sa.insert(numberings).values(series="CN", year=2026, **row))
@@ -177,6 +176,28 @@ def database(register: Register, tmp_path: Path, register_url: str | None) -> It
     register.record_reminder(REMINDER)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
+    with filled_register(tmp_path, register_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def database(register: Register, tmp_path: Path, register_url: str | None) -> Iterator[sa.Engine]:
+    """The register as someone with a database client has it."""
+    with database_of(register, tmp_path, register_url) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def unchanged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.Engine]:
+    """One for all tests that try in vain to change it."""
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgresql").new_database()
+    root = tmp_path_factory.mktemp("unchanged")
+    with filled_register(root, url) as register, database_of(register, root, url) as engine:
+        yield engine
 
 
 def test_a_guard_that_was_taken_away_is_missed(register: Register, database: sa.Engine) -> None:
@@ -259,13 +280,13 @@ def by_hand(
         (by_hand(credits=1), "its credits do not add up to it"),
     ],
 )
-def test_the_database_refuses_to_change_what_was_issued(database: sa.Engine, statement: str, said: str) -> None:
-    before = register_rows(database.url.render_as_string(False))
+def test_the_database_refuses_to_change_what_was_issued(unchanged: sa.Engine, statement: str, said: str) -> None:
+    before = register_rows(unchanged.url.render_as_string(False))
     filled = [rows for name, rows in before.items() if name not in KEPT]
     assert all(filled), "every table has rows that could be harmed"
-    with pytest.raises(sa.exc.IntegrityError, match=said), database.begin() as connection:
+    with pytest.raises(sa.exc.IntegrityError, match=said), unchanged.begin() as connection:
         connection.exec_driver_sql(statement)
-    assert register_rows(database.url.render_as_string(False)) == before
+    assert register_rows(unchanged.url.render_as_string(False)) == before
 
 
 def test_the_server_refuses_to_empty_a_table(postgresql: Server, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.sizes import sized
 ONE_DAY = timedelta(days=1)
 MONTHS = months_between("2026-01", "2029-01")
 HALF_A_YEAR = months_between("2026-01", "2026-07")
-ACCOUNTS = sized(usual=120, long=300)
+ACCOUNTS = 300
 HORIZON = date(2029, 2, 1)
 NO_SUSPENSIONS = pl.DataFrame(schema={"account_id": pl.String, "suspended_from": INSTANT, "suspended_until": INSTANT})
 CHANNEL = {"cancel": "email", "subscribe": "self_service", "upgrade": "self_service", "change_card": "self_service"}
@@ -871,18 +871,20 @@ def history(seed: str, turns: int = 9) -> list[Request]:
     return [request for request in found if request.on < date(2028, 6, 1)]
 
 
+POLICIES = [
+    (10, "0.00", "ends_at_once", "signup_day", 30),
+    (10, "0.00", "end_of_paid_cycle", "signup_day", 5),
+    (28, "5.00", "end_of_paid_cycle", "signup_day", 30),
+    (90, "5.00", "ends_at_once", "signup_day", 30),
+    (0, "5.00", "end_of_paid_cycle", "first_of_month", 5),
+    (10, "0.00", "ends_at_once", "first_of_month", 30),
+]
+FURTHER_POLICIES = [(10, "5.00", "ends_at_once", "signup_day", 30), (45, "0.00", "ends_at_once", "signup_day", 30)]
+
+
 @pytest.mark.parametrize(
     ("notice", "hold_fee", "access", "anchor", "refund_window"),
-    [
-        (10, "0.00", "ends_at_once", "signup_day", 30),
-        (10, "5.00", "ends_at_once", "signup_day", 30),
-        (10, "0.00", "end_of_paid_cycle", "signup_day", 5),
-        (28, "5.00", "end_of_paid_cycle", "signup_day", 30),
-        (45, "0.00", "ends_at_once", "signup_day", 30),
-        (90, "5.00", "ends_at_once", "signup_day", 30),
-        (0, "5.00", "end_of_paid_cycle", "first_of_month", 5),
-        (10, "0.00", "ends_at_once", "first_of_month", 30),
-    ],
+    sized(usual=POLICIES, long=[*POLICIES, *FURTHER_POLICIES]),
 )
 def test_any_history_comes_to_what_following_it_request_by_request_comes_to(
     ref_1_with: Callable[..., Catalogue], notice: int, hold_fee: str, access: str, anchor: str, refund_window: int

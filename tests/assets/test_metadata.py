@@ -18,7 +18,6 @@ from billing.model.columns import Table
 from billing.starter import starter_catalogue
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, blank_files, blank_page, event
-from tests.sizes import LONG
 
 MOST_BYTES = 50_000
 PACKAGES = 34
@@ -104,8 +103,7 @@ def said(landing: Landing) -> list[Said]:
             landing.deliver([late], "2026-01-20", f"{rank}.jsonl")
         run("preview_month", "2026-02")
         run("ingest", "2026-01-20")
-        if LONG:
-            run("billing_month", "2026-01")
+        run("billing_month", "2026-01")
         run("correct", "2026-01", corrections={"config": {"reason": "Usage came late"}})
         out = str(landing.root.parent / "what-if")
         asked = {"candidate": "landing/catalogue.yaml", "since": "2026-01", "through": "2026-02", "out": out}

@@ -202,7 +202,7 @@ def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Pa
     # what has been paid back stays as it was: another price changes it no more
     catalogue.write_text(catalogue.read_text().replace('"89.00"', '"79.00"'))
     assert notes(correct(tmp_path, "2026-01", "2026-01-22", "--format", "json")) == []
-    assert one(show(tmp_path, "balances", *sized(("--as-of", "2026-01-22"), ())))["outstanding"] == "0.00"
+    assert one(show(tmp_path, "balances", *sized(("--as-of", "2026-01-23"), ())))["outstanding"] == "0.00"
 
 
 def test_where_no_document_was_issued_the_difference_waits_for_the_next_one(tmp_path: Path) -> None:

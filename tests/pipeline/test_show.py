@@ -481,10 +481,10 @@ def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_las
     landing.request("acme", "cancel", "2026-02-15T09:00:00Z", "email")
     landing.use("acme", "2026-01-21", emails=16_000, delivered="2026-03-20")
     bill_by_steps(landing.root, "2026-03", "2026-03-10")
-    bill_by_steps(landing.root, "2026-04", "2026-04-12")
+    assert bill(landing.root, "2026-04", "2026-04-12").status == 0
     # 1,000 emails over starter's allowance, on what would have been the next billing date
     assert one(show(landing.root, "documents", billing_date="2026-04-10"))["total"] == "3.00"
-    profile = one(show(landing.root, "profile", "--as-of", "2026-04-12"))
+    profile = one(show(landing.root, "profile", "--as-of", "2026-04-13"))
     assert (profile["package"], profile["status"], profile["next_billing_date"]) == ("silver", "cancelled", None)
 
 
@@ -492,8 +492,8 @@ def test_the_profile_of_a_long_trial_says_when_it_ends_and_what_it_costs_then(tm
     landing = Landing(tmp_path / "home")
     landing.customer("acme", trial_days=90)
     landing.request("acme", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
-    bill_by_steps(landing.root, "2026-01", "2026-01-20")
-    profile = one(show(landing.root, "profile", "--as-of", "2026-01-20"))
+    assert bill(landing.root, "2026-01", "2026-01-20").status == 0
+    profile = one(show(landing.root, "profile", "--as-of", "2026-01-21"))
     # 22 days of January, 28 of February, 31 of March and 9 of April
     assert (profile["status"], profile["package"], profile["next_billing_date"]) == ("trial", "starter", "2026-04-10")
     assert profile["upcoming_amount"] == "199.00"

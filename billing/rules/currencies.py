@@ -61,8 +61,6 @@ class Currencies:
 
     def with_currency(self, frame: Rows, name: str = "currency") -> Rows:
         """`frame` (account_id, perhaps subscription_id) with the currency of each row."""
-        if isinstance(frame, pl.DataFrame) and frame.is_empty():
-            return frame.with_columns(pl.lit(self.own).alias(name))
         columns = frame.collect_schema().names()
         accounts = _like(frame, self.accounts.rename({"currency": name}))
         found = frame.join(accounts, on="account_id", how="left", maintain_order="left")

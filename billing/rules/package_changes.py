@@ -279,6 +279,8 @@ def _new_packages() -> dict[str, pl.Expr]:
     return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
 
 
+@skip_if_empty("usage")
+@skip_if_empty("deciding")
 def _automatic_upgrades(
     deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
 ) -> pl.DataFrame:

@@ -125,7 +125,7 @@ def read_lives(
     has_moved = pl.col("billed_through").is_not_null()
     asked = requests.sort("at", "request_id").with_columns(sold_on=pl.coalesce("billed_through", "on"))
     asked = with_terms(asked, terms, on="sold_on", or_first=True)
-    turn = _counted_before(asked, may_move).clip(upper_bound=_TURNS)
+    turns = _counted_before(asked, may_move).clip(upper_bound=_TURNS)
     sold = terms.packages.lazy().select(
         *("terms_key", "package", "since"),
         is_sold=pl.col("monthly").is_not_null(),
@@ -134,7 +134,7 @@ def read_lives(
     known = asked.lazy().with_columns(
         pl.when(has_moved | (pl.col("since") <= pl.col("on"))).then(pl.col("terms_key", "since")),
         # One state-changing request per turn; the last turn holds the rest of very busy accounts.
-        turn=turn,
+        turn=turns,
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
         is_hidden=pl.col("package").is_in(terms.hidden)
         & ~has_moved

@@ -77,10 +77,10 @@ def read_checked(table: InputTable, warnings: list[str]) -> CheckedRows:
     def split(piece: pl.DataFrame) -> CheckedRows:
         checked = table.check(piece)
         is_wrong = checked["reason"].is_not_null()
-        good = (checked.filter(~is_wrong) if is_wrong.any() else checked).select("place", *table.kept)
-        return CheckedRows(
-            _without_empty(good), checked.filter(is_wrong), piece.group_by("file").agg(rows=pl.len().cast(pl.Int64))
-        )
+        has_wrong = is_wrong.any()
+        good = (checked.filter(~is_wrong) if has_wrong else checked).select("place", *table.kept)
+        wrong = checked.filter(is_wrong) if has_wrong else checked.clear()
+        return CheckedRows(_without_empty(good), wrong, piece.group_by("file").agg(rows=pl.len().cast(pl.Int64)))
 
     read = _read(table, warnings, split)
     return CheckedRows(

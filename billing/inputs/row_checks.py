@@ -18,6 +18,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import RejectReason
 from billing.model.columns import MONEY
 from billing.model.errors import RefusedError
+from billing.model.one_collect import collected
 from billing.model.tables import REJECTS
 
 LONGEST: Final = {
@@ -256,15 +257,16 @@ def hides_card_number(frame: pl.DataFrame) -> pl.Series:
     values = pl.concat_str(
         pl.exclude("_place", "place", "row", "text", "parsed", "file"), separator="\n", ignore_nulls=True
     )
-    suspects = (
-        frame.with_row_index("_place")
+    suspects = collected(
+        frame.lazy()
+        .with_row_index("_place")
         .filter(pl.col("text").str.contains(_MAYBE_HIDES_CARD_NUMBER))
         .select("_place", whole=pl.concat_str("text", values, separator="\n", ignore_nulls=True))
         .filter(pl.col("whole").str.contains(MAYBE_CARD_NUMBER))
     )
-    found = suspects.filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
+    found = suspects["_place"].filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
     nowhere = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
-    return nowhere.scatter(found["_place"], values=True).alias("has_card_number")
+    return nowhere.scatter(found, values=True).alias("has_card_number")
 
 
 def refuse_wrong_rows(checked: pl.DataFrame, outcome: str, expected: str) -> None:

@@ -81,13 +81,13 @@ class Table:
             When a value does not fit the column's type.
         """
         fitting = self.fit(frame)
-        return fitting if fitting.is_empty() else fitting.sort(self.key)
+        return fitting if fitting.height < 2 else fitting.sort(self.key)
 
     def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
         """As `conform`, for a frame that is already sorted."""
         if frame.is_empty() and self.schema.keys() <= set(frame.columns):
             return self.empty()
-        return frame.select(self._casts)
+        return frame if frame.schema == self.schema else frame.select(self._casts)
 
 
 ACCOUNT = Column("account_id", pl.String, "The account")

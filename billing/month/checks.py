@@ -13,8 +13,10 @@ from billing.model.calendar import month_of, months_between
 from billing.model.codes import PACKAGE_CHANGES, DocumentKind, LineKind, Outcome
 from billing.model.columns import Table
 from billing.model.empty_frames import skip_if_empty
+from billing.model.one_collect import collected
 from billing.model.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES
 from billing.month.business import Business
+from billing.month.context import without_parked
 from billing.store.monthly import read_month
 
 SURGE: Final = 10
@@ -29,9 +31,9 @@ def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
     A cycle that starts with a fee has that fee; an open date on which something falls due has a draft, or passed while
     the account was parked; and no date has two documents, drafted or issued.
     """
-    parked = _read(business, PARKED, month).select("account_id").unique()
-    cycles = _read(business, CYCLES, month).join(parked, on="account_id", how="anti")
-    dues = _read(business, DUES, month).join(parked, on="account_id", how="anti")
+    parked = _read(business, PARKED, month)
+    cycles = without_parked(_read(business, CYCLES, month), parked)
+    dues = without_parked(_read(business, DUES, month), parked)
     starting = cycles.filter((pl.col("fee_share_numerator") > 0) & ~pl.col("is_last"))
     fees = dues.filter(pl.col("kind") == LineKind.PACKAGE_FEE)
     drafted = read_month(business.home, DRAFTS, month, ["account_id", *_DATE, "corrects"])
@@ -67,27 +69,29 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
         .select("account_id", id="decision_id", problem=pl.lit("answered twice"))
         .collect()
     )
-    known = business.scan_months(DECISIONS, business.home.months(DECISIONS))
+    found = [twice]
     asked = business.lives.answers.filter(
         (pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
     )
-    unanswered = asked.join(known.select("request_id").collect(), on="request_id", how="anti").select(
-        "account_id", id="request_id", problem=pl.lit("no answer")
-    )
+    if not asked.is_empty():
+        known = business.scan_months(DECISIONS, business.home.months(DECISIONS)).select("request_id").collect()
+        unanswered = asked.join(known, on="request_id", how="anti")
+        found.append(unanswered.select("account_id", id="request_id", problem=pl.lit("no answer")))
     changed = _read(business, PACKAGES, month).filter(
         pl.col("change_reason").is_not_null() & (pl.col("billing_date") <= business.as_of)
     )
-    # A package that waited for the end of a yearly term was decided in an earlier month (rule 18).
-    made = ["subscription_id", "opening_package", "billing_date"]
-    decided = (
-        until_now.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(PACKAGE_CHANGES))
-        .select("subscription_id", opening_package="to_package", billing_date="effective_on")
-        .collect()
-    )
-    undecided = changed.join(decided, on=made, how="anti").select(
-        "account_id", id="subscription_id", problem=pl.lit("a change of package without its decision")
-    )
-    return pl.concat([twice, unanswered, undecided]).sort("id", "problem")
+    if not changed.is_empty():
+        # A package that waited for the end of a yearly term was decided in an earlier month (rule 18).
+        made = ["subscription_id", "opening_package", "billing_date"]
+        decided = (
+            until_now.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(PACKAGE_CHANGES))
+            .select("subscription_id", opening_package="to_package", billing_date="effective_on")
+            .collect()
+        )
+        undecided = changed.join(decided, on=made, how="anti")
+        problem = pl.lit("a change of package without its decision")
+        found.append(undecided.select("account_id", id="subscription_id", problem=problem))
+    return pl.concat(found).sort("id", "problem")
 
 
 def quantities_not_charged_once(usage: pl.DataFrame, charges: pl.DataFrame) -> pl.DataFrame:
@@ -148,8 +152,9 @@ def not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFr
     """Documents or drafts of which lines are not net, taxes not tax, or net + tax not total; `keys` identify them."""
     nothing = pl.lit(Decimal(0))
     sums = (
-        documents.join(lines.group_by(keys).agg(lines_sum=pl.col("amount").sum()), on=keys, how="left")
-        .join(taxes.group_by(keys).agg(taxes_sum=pl.col("amount").sum()), on=keys, how="left")
+        documents.lazy()
+        .join(lines.lazy().group_by(keys).agg(lines_sum=pl.col("amount").sum()), on=keys, how="left")
+        .join(taxes.lazy().group_by(keys).agg(taxes_sum=pl.col("amount").sum()), on=keys, how="left")
         .with_columns(pl.col("lines_sum", "taxes_sum").fill_null(nothing))
     )
     adds_up = (
@@ -157,7 +162,7 @@ def not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFr
         & (pl.col("taxes_sum") == pl.col("tax"))
         & (pl.col("net") + pl.col("tax") == pl.col("total"))
     )
-    return sums.filter(~adds_up).select(keys)
+    return collected(sums.filter(~adds_up).select(keys))
 
 
 def _read(business: Business, table: Table, month: str) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from billing.rules.refusals import is_at_once
 def add_on_changes(business: Business, through: str) -> pl.DataFrame:
     """ADD_ONS of the months up to one."""
     months = [each for each in business.home.months(ADD_ONS) if each <= through]
-    return business.scan_months(ADD_ONS, months).collect()
+    return business.scan_months(ADD_ONS, months).collect() if months else ADD_ONS.empty()
 
 
 def held_add_ons(business: Business, month: str) -> HeldAddOns | None:
@@ -126,9 +126,10 @@ def _upgrades_at_once(
     The billing date is their day; later ones of a day stand last. `month` and `decided` are as in
     `coupon_redemptions`, `before` as in `packages_of_redemptions`.
     """
-    asked = business.lives.answers.filter(is_at_once()).join(
-        _tested(business.asked_coupons), on="subscription_id", how="semi"
-    )
+    tested = _tested(business.asked_coupons)
+    asked = pl.DataFrame()
+    if not tested.is_empty():
+        asked = business.lives.answers.filter(is_at_once()).join(tested, on="subscription_id", how="semi")
     approved = [] if decided is None else [decided.lazy()]
     months = [each for each in business.home.months(DECISIONS) if each != month and (before is None or each < before)]
     if asked.is_empty() or not (approved or months):

@@ -81,8 +81,11 @@ def lost_deliveries(business: Business) -> pl.DataFrame:
 
     Those whose loss was accepted are left out.
     """
+    missing = _not_in_lake(business)
+    if missing.is_empty():
+        return missing
     accepted = business.register.accepted_losses()
-    unread = _not_in_lake(business).join(accepted, on=["delivery_day", "file", "sha256"], how="anti")
+    unread = missing.join(accepted, on=["delivery_day", "file", "sha256"], how="anti")
     return unread.filter(~_in_landing(business, unread)).sort("delivery_day", "file")
 
 

@@ -28,6 +28,7 @@ from billing.ingest.validation import Rules
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
 from billing.model.offers import AT_ONCE
+from billing.model.one_collect import collected
 from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
@@ -370,16 +371,18 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
 
     One that was resumed goes on with its old package.
     """
-    begun = business.lives.subscriptions.select(
-        "subscription_id", "first_package", "first_billing_date", "resumed_from"
-    ).join(
-        cycles.select("subscription_id", first_billing_date="billing_date"),
-        on=["subscription_id", "first_billing_date"],
-        how="semi",
+    begun = collected(
+        business.lives.subscriptions.lazy()
+        .select("subscription_id", "first_package", "first_billing_date", "resumed_from")
+        .join(
+            cycles.lazy().select("subscription_id", first_billing_date="billing_date"),
+            on=["subscription_id", "first_billing_date"],
+            how="semi",
+        )
     )
-    resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
-    if resumed.is_empty():
+    if begun["resumed_from"].null_count() == begun.height:
         return begun.drop("resumed_from")
+    resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
     last = (
         business.scan_months(PACKAGES, business.home.months(PACKAGES))
         .join(resumed.lazy().select(subscription_id="resumed_from").unique(), on="subscription_id", how="semi")

@@ -161,10 +161,12 @@ def billed_subscriptions(business: Business) -> pl.DataFrame:
 
 def approved_refunds(business: Business) -> pl.DataFrame:
     """request_id, subscription_id, on of the refunds approved by the as-of day."""
-    answers = business.lives.answers
-    return answers.filter((pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED)).select(
-        "request_id", "subscription_id", "on"
-    )
+
+    def approved() -> pl.DataFrame:
+        is_approved = (pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED)
+        return business.lives.answers.filter(is_approved).select("request_id", "subscription_id", "on")
+
+    return business.computed.once("approved refunds", None, approved)
 
 
 def refunds_of_month(business: Business, month: str) -> pl.DataFrame:
@@ -172,11 +174,13 @@ def refunds_of_month(business: Business, month: str) -> pl.DataFrame:
 
     Where upgrades hold at once, also to the month before: an upgrade in the first cycle may be charged in this one.
     """
-    months = [month]
+    refunds, months = approved_refunds(business), [month]
+    if refunds.is_empty():
+        return refunds
     if business.catalogue.policy.requested_upgrades == AT_ONCE:
         months.append(months_after(month, -1))
     first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")).is_in(months))
-    return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
+    return refunds.join(first, on="subscription_id", how="semi").sort("request_id")
 
 
 def refund_amounts(business: Business) -> pl.DataFrame:

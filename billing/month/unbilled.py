@@ -122,6 +122,8 @@ def _unbilled(business: Business, month: str) -> pl.DataFrame:
         .select(keys)
     )
     suspect = events.join(touched, on=keys, how="semi").collect(engine="streaming").with_row_index("event")
+    if suspect.is_empty():
+        return UNBILLED.empty()
     used = suspect.join(spans, on="account_id").filter(
         (pl.col("time") >= pl.col("span_start"))
         & (pl.col("span_end").is_null() | (pl.col("time") < pl.col("span_end")))

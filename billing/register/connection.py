@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import cached_property, partial
@@ -19,6 +19,7 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.register import schema as stored
 from billing.register.address import read_address, shown
 from billing.register.migrations import migrate
+from billing.register.remembered import Remembered, remembered
 from billing.register.reopened import Reopened
 from billing.store.home import Home
 from billing.store.lock import HEAD_IS_GONE
@@ -43,6 +44,8 @@ class Connection:
         self._opened = engine
         self._buckets: BucketRange | None = None
         self._reopened: Reopened | None = None
+        file = engine.url.database if engine.dialect.name == "sqlite" else None
+        self._memory = Remembered(Path(file)) if file else None
 
     def of(self, buckets: BucketRange) -> Self:
         """The same register, which reads the rows of accounts in some buckets only: of a shard.
@@ -60,6 +63,13 @@ class Connection:
         view = copy.copy(self)
         view._reopened = reopened
         return view
+
+    @property
+    def memory(self) -> tuple[Remembered, Hashable] | None:
+        """What this register remembers, and as which view of it; None of a server, and where dates are reopened."""
+        if self._memory is None or self._reopened is not None:
+            return None
+        return self._memory, self._buckets
 
     @property
     def reopened_from(self) -> date | None:
@@ -140,6 +150,8 @@ class Connection:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._memory is not None:
+            self._memory.close()
         self._opened.dispose()
 
     def state(self) -> str:
@@ -254,6 +266,7 @@ class Connection:
             # Constraints of registers of earlier versions are not deferred: they check a line's document at once.
             connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
 
+    @remembered
     def revision(self) -> tuple[object, ...]:
         """Counts that change whenever something is recorded that tables of a month depend on."""
         tables = (stored.documents, stored.closed_dates, stored.passed_dates, stored.accepted_losses)

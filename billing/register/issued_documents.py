@@ -15,6 +15,7 @@ from billing.model.hashes import hash_content
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
 from billing.register.connection import Connection
+from billing.register.remembered import remembered
 from billing.register.rows import (
     as_drafted,
     from_integers,
@@ -225,6 +226,8 @@ class IssuedDocuments(Connection):
         Either of both is one of `numbers`.
         """
         schema = {"number": pl.String, "by": pl.String, "tax_category": pl.String, "amount": pl.Int64}
+        if not numbers:
+            return pl.DataFrame(schema=schema | {"amount": MONEY})
         line = stored.lines.c
         query = sa.select(line.gives_back, line.number, line.tax_category, line.amount)
         batches = [pl.DataFrame(schema=schema)]
@@ -235,6 +238,7 @@ class IssuedDocuments(Connection):
         # A pair is found twice if both of its documents are asked for.
         return pl.concat(batches).unique().sort("number", "by", "tax_category").with_columns(from_integers("amount"))
 
+    @remembered
     def credit_uses(self) -> pl.DataFrame:
         """What grants paid of documents, and what credit notes gave back to them: USES, by number and position."""
         use, document = stored.credit_uses.c, stored.documents.c
@@ -277,6 +281,8 @@ class IssuedDocuments(Connection):
         schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
         schema |= OF_THE_DUE
         document = {"subscription_id": pl.String, "issued_on": pl.Date, "corrects": pl.String}
+        if not accounts:
+            return pl.DataFrame(schema={**LINES.schema, **OF_THE_DUE, **document})
         batches = [pl.DataFrame(schema=schema | document)]
         for some in portions(accounts):
             query = (
@@ -342,6 +348,7 @@ class IssuedDocuments(Connection):
         whole = ("account_id", "subscription_id", "billing_date", "kind", "metric", "due_item", "issued")
         return found.select(*whole, *FIRST_OF_A_DUE)
 
+    @remembered
     def count(self, through_month: str | None = None, since: str | None = None) -> int:
         """How many documents have been issued, for all billing months or those from `since` to `through_month`."""
         query = sa.select(sa.func.count()).select_from(stored.documents)

@@ -12,6 +12,7 @@ from billing.model.calendar import month_of
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
 from billing.register.connection import Connection
+from billing.register.remembered import remembered
 from billing.register.rows import (
     from_integers,
     insert_rows,
@@ -39,6 +40,7 @@ class RecordedFacts(Connection):
         """The rows of the accounts that this register reads, of small tables without a column `bucket`."""
         return in_buckets(rows, self._buckets)
 
+    @remembered
     def closed_dates(self, month: str | None = None) -> pl.DataFrame:
         """Closed billing dates with their packages (`package_changes.CLOSED_SCHEMA`, and account_id)."""
         names = [
@@ -98,6 +100,7 @@ class RecordedFacts(Connection):
             query = sa.select(stored.begun_subscriptions.c.subscription_id).limit(1)
             return connection.execute(query).first() is not None
 
+    @remembered
     def passed_dates(self, month: str) -> pl.DataFrame:
         """account_id, passed_through: the day up to which billing dates of a month passed while it was parked."""
         table = stored.passed_dates.c
@@ -120,6 +123,7 @@ class RecordedFacts(Connection):
         schema = {"account_id": pl.String, "billing_month": pl.String, "passed_through": pl.Date}
         return self._of_buckets(self._frame(query, schema))
 
+    @remembered
     def measured_digests(self) -> pl.DataFrame:
         """delivery_day, version, digest: the latest record of each day's deliveries (see `measured_deliveries`)."""
         table = stored.measured_deliveries.c
@@ -143,6 +147,7 @@ class RecordedFacts(Connection):
             with self._engine.connect() as connection:
                 yield day, connection.execute(query).scalar_one()
 
+    @remembered
     def accepted_losses(self) -> pl.DataFrame:
         """delivery_day, file, sha256, first_day, last_day, accepted_on, reason of accepted losses."""
         dates = ("delivery_day", "first_day", "last_day", "accepted_on")
@@ -155,6 +160,7 @@ class RecordedFacts(Connection):
         with self._made.begin() as connection:
             insert_rows(connection, stored.accepted_losses, lost.select(stored.accepted_losses.columns.keys()))
 
+    @remembered
     def closed_subscriptions(self) -> pl.DataFrame:
         """account_id, subscription_id, first and last closed billing date; sorted by subscription."""
         table = stored.closed_dates.c
@@ -175,6 +181,7 @@ class RecordedFacts(Connection):
         with self._engine.connect() as connection:
             return connection.execute(sa.select(sa.func.min(stored.closed_dates.c.billing_date))).scalar()
 
+    @remembered
     def closed_decisions(self, month: str) -> pl.DataFrame:
         """The decisions that were final when billing dates of the month closed: the table DECISIONS."""
         query = sa.select(stored.closed_decisions.c.decision).where(stored.closed_decisions.c.billing_month == month)
@@ -192,6 +199,7 @@ class RecordedFacts(Connection):
         query = sa.select(stored.closed_decisions.c.decision_id)
         return self._frame(query, {"decision_id": pl.String})["decision_id"]
 
+    @remembered
     def closed_through(self, month: str) -> date | None:
         """The day up to which billing dates of the month have been closed; None when it was never issued."""
         query = sa.select(stored.issued_months.c.closed_through).where(stored.issued_months.c.billing_month == month)

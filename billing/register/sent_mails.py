@@ -15,6 +15,7 @@ from billing.model.codes import MailKind, MailOutcome
 from billing.model.columns import INSTANT
 from billing.register import schema as stored
 from billing.register.connection import Connection
+from billing.register.remembered import remembered
 from billing.register.rows import from_integers
 
 ATTEMPT_SCHEMA: Final[dict[str, Any]] = {
@@ -171,6 +172,7 @@ class SentMails(Connection):
         schema |= {"amount": pl.Int64, "fee": pl.Int64, "content": pl.String}
         return in_buckets(self._frame(query, schema), self._buckets).with_columns(from_integers("amount", "fee"))
 
+    @remembered
     def reminder_fees(self) -> pl.DataFrame:
         """reminder_id, account_id, currency, amount (MONEY), charged_on: what reminders cost; sorted by day."""
         schema = {

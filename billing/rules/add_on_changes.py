@@ -6,6 +6,7 @@ import polars as pl
 
 from billing.model.codes import ADD_ON_CHANGES, DecisionKind, DecisionReason, Outcome, Term
 from billing.model.columns import INSTANT, MEASUREMENT
+from billing.model.empty_frames import skip_if_empty
 from billing.model.offers import QUANTITIES
 from billing.model.tables import DECISIONS
 from billing.rules.add_ons import AddOnFrames, held_on
@@ -108,6 +109,7 @@ def late_add_on_answers(asked: pl.DataFrame, closed: pl.DataFrame, decided: pl.S
     )
 
 
+@skip_if_empty("asked", "holdings")
 def decide_add_ons(
     month: str,
     *,
@@ -149,6 +151,7 @@ def decide_add_ons(
     return pl.concat([_as_decisions(rows, month) for rows in (_settled(judged), _voided(ended))])
 
 
+@skip_if_empty("asked")
 def _judged(asked: pl.DataFrame, dates: pl.DataFrame, held: pl.DataFrame, add_ons: AddOnFrames) -> pl.DataFrame:
     """What is asked for the dates, with refusal (null: valid) and held."""
     rows = (
@@ -183,6 +186,7 @@ def _judged(asked: pl.DataFrame, dates: pl.DataFrame, held: pl.DataFrame, add_on
     return add_ons.with_version(rows, "billing_date").with_columns(refusal=refusal)
 
 
+@skip_if_empty("judged")
 def _settled(judged: pl.DataFrame) -> pl.DataFrame:
     """`judged` with outcome, reason and effective_on: of several valid ones of an add-on the latest counts (rule 8)."""
     valid = pl.col("refusal").is_null()
@@ -220,6 +224,7 @@ def _quantity() -> pl.Expr:
     return pl.when(pl.col("kind") == DecisionKind.ADD).then(pl.col("quantity").fill_null(1))
 
 
+@skip_if_empty("ended")
 def _voided(ended: pl.DataFrame) -> pl.DataFrame:
     """The add-ons that a change of package ends."""
     day = pl.col("billing_date").dt.to_string("%Y-%m-%d")
@@ -234,6 +239,7 @@ def _voided(ended: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("rows")
 def _as_decisions(rows: pl.DataFrame, month: str) -> pl.DataFrame:
     nothing = {name: pl.lit(None, DECISIONS.schema[name]) for name in ("explanation", "amount", "coupon")}
     days = {name: pl.lit(None, pl.Date) for name in ("expected_from", "expected_by")}

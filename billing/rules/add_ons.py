@@ -10,6 +10,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 from billing.model.codes import ADD_ON_CHANGES, DecisionKind, Outcome
 from billing.model.columns import BASE_QUANTITY, PRICE, QUANTITY
+from billing.model.empty_frames import skip_if_empty
 from billing.model.money import scaled_to_decimal
 from billing.model.quantities import exactly
 from billing.model.tables import ADD_ONS
@@ -86,6 +87,7 @@ class AddOnFrames:
             pl.DataFrame(allowed, schema={"package": pl.String, "add_on": pl.String}, orient="row"),
         )
 
+    @skip_if_empty("frame", by=("on", "or_first"))
     def with_version(self, frame: pl.DataFrame, on: str, *, or_first: bool = False) -> pl.DataFrame:
         """`frame` (add_on) with version (null: none), monthly, yearly and maximum of the version on the date `on`.
 
@@ -107,6 +109,7 @@ class AddOnFrames:
         )
 
 
+@skip_if_empty("changes")
 def add_on_holdings(changes: pl.DataFrame) -> pl.DataFrame:
     """HELD_SCHEMA, sorted: what is held of each add-on over `[since, until)` (null: until the subscription ends).
 
@@ -127,6 +130,7 @@ def add_on_holdings(changes: pl.DataFrame) -> pl.DataFrame:
     return held.filter(pl.col("quantity") > 0).select(HELD_SCHEMA.names()).sort(*_ONE, "since")
 
 
+@skip_if_empty("decisions")
 def approved_changes(decisions: pl.DataFrame) -> pl.DataFrame:
     """ADD_ONS of the approved decisions about add-ons; what came with a subscription has no request_id."""
     is_more = pl.col("kind") == DecisionKind.ADD
@@ -140,6 +144,8 @@ def approved_changes(decisions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@skip_if_empty("holdings", by=("on",))
+@skip_if_empty("dates", by=("on",))
 def held_on(dates: pl.DataFrame, holdings: pl.DataFrame, on: str) -> pl.DataFrame:
     """`dates` (subscription_id, `on`) with add_on and held: a row per add-on that is held on the date."""
     day = pl.col(on)

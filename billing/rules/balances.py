@@ -10,6 +10,7 @@ from billing.model.account_tables import BALANCES, COLLECTIONS
 from billing.model.codes import ATTEMPTS, RETURNED, Age, BalanceStatus, DocumentKind, PaymentStatus, PostingKind
 from billing.model.columns import INSTANT, MONEY
 from billing.model.empty_frames import skip_if_empty
+from billing.model.one_collect import collected
 from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
 from billing.rules.prepaid_credits import is_prepayment
 from billing.rules.receivables import is_of_a_document, shown_number
@@ -79,6 +80,7 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     return spans.filter("is_suspended").select("account_id", suspended_from="moment", suspended_until="until")
 
 
+@skip_if_empty("notes")
 def money_sent_back(
     documents: pl.DataFrame, notes: pl.DataFrame, payments: pl.DataFrame, refunds: pl.DataFrame
 ) -> pl.DataFrame:
@@ -103,9 +105,11 @@ def money_sent_back(
     polars.DataFrame
         subscription_id, refunded (MONEY).
     """
-    days = refunds.select("subscription_id", "on")
+    made, credited = documents.lazy(), notes.lazy()
+    days = refunds.lazy().select("subscription_id", "on")
     kept = (
-        payments.join(documents.select(document="number", subscription_id="subscription_id"), on="document")
+        payments.lazy()
+        .join(made.select(document="number", subscription_id="subscription_id"), on="document")
         .join(days, on="subscription_id", suffix="_refund")
         .filter(
             (pl.col("on") <= pl.col("on_refund"))
@@ -116,20 +120,20 @@ def money_sent_back(
             paid=pl.when(pl.col("status") == PaymentStatus.SUCCEEDED).then("amount").otherwise(-pl.col("amount")).sum()
         )
     )
-    numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("due"))
+    numbered = credited.select("number", "corrects", "subscription_id", back=-pl.col("due"))
     # reductions of the document by other notes
     others = (
-        documents.join(notes, on="number", how="anti")
+        made.join(credited, on="number", how="anti")
         .filter(pl.col("corrects").is_not_null())
         .group_by(number="corrects")
         .agg(lowered=pl.col("due").sum())
     )
-    billed = documents.select("number", billed="due")
+    billed = made.select("number", billed="due")
     nothing = pl.lit(0).cast(MONEY)
     unpaid = (pl.col("billed") + pl.col("lowered").fill_null(nothing) - pl.col("paid").fill_null(nothing)).clip(
         lower_bound=0
     )
-    return (
+    return collected(
         numbered.rename({"number": "note", "corrects": "number"})
         .join(billed, on="number", how="left")
         .join(others, on="number", how="left")

@@ -51,10 +51,17 @@ class Grid:
 
     def last_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
         """The last date up to `day` on which a package fee fell due; before the grid starts, its first date."""
-        k = (self.next_index(start, day) - 1).clip(lower_bound=0)
-        return self.date(start, pl.when(term == Term.YEARLY).then(k // 12 * 12).otherwise(k))
+        return self.fee_date_before(start, term, self.next_index(start, day))
+
+    def fee_date_before(self, start: pl.Expr, term: pl.Expr, k: pl.Expr) -> pl.Expr:
+        """As `last_fee_date`, of the date before date k."""
+        last = (k - 1).clip(lower_bound=0)
+        return self.date(start, pl.when(term == Term.YEARLY).then(last // 12 * 12).otherwise(last))
 
     def next_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
         """The first date after `day` on which a package fee falls due: every twelfth one of a yearly term (rule 18)."""
-        k = self.next_index(start, day)
+        return self.fee_date_from(start, term, self.next_index(start, day))
+
+    def fee_date_from(self, start: pl.Expr, term: pl.Expr, k: pl.Expr) -> pl.Expr:
+        """As `next_fee_date`, from date k on."""
         return self.date(start, pl.when(term == Term.YEARLY).then((k + 11) // 12 * 12).otherwise(k))

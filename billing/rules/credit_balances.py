@@ -117,6 +117,8 @@ def lowered_grants(grants: pl.DataFrame, uses: pl.DataFrame) -> list[str]:
     grants, uses
         As in `credit_balances`.
     """
+    if uses.is_empty():
+        return []
     found = (
         uses.group_by("grant_id")
         .agg(used=pl.col("amount").sum().cast(MONEY), of=pl.col("account_id").first())

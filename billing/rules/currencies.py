@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, TypeVar
+from functools import cached_property
+from typing import Any, Final, Literal, TypeVar
 
 import polars as pl
 
@@ -43,11 +44,18 @@ class Currencies:
     @property
     def codes(self) -> tuple[str, ...]:
         """The currencies of these accounts, that of the catalogue first."""
+        if self.accounts.is_empty() and self.subscriptions.is_empty():
+            return (self.own,)
         named = pl.concat([self.accounts["currency"], self.subscriptions["currency"]]).unique().sort()
         return (self.own, *(code for code in named if code != self.own))
 
     def rows(self, frame: Rows, currency: str) -> Rows:
         """The rows of a frame (account_id, perhaps subscription_id) that are of a currency, in their order."""
+        if isinstance(frame, pl.DataFrame):
+            if frame.is_empty():
+                return frame
+            if self.subscriptions.is_empty() or "subscription_id" not in frame.columns:
+                return self._rows_by_account(frame, currency)
         found = self.with_currency(frame, "_in")
         return found.filter(pl.col("_in") == currency).drop("_in")
 
@@ -59,8 +67,19 @@ class Currencies:
         if "subscription_id" in columns and not self.subscriptions.is_empty():
             billed = _like(frame, self.subscriptions.rename({"currency": "_billed"}))
             found = found.join(billed, on="subscription_id", how="left", maintain_order="left")
-            found = found.with_columns(pl.coalesce("_billed", name).alias(name)).drop("_billed")
+            return found.with_columns(pl.coalesce("_billed", name, pl.lit(self.own)).alias(name)).drop("_billed")
         return found.with_columns(pl.col(name).fill_null(self.own))
+
+    def _rows_by_account(self, frame: pl.DataFrame, currency: str) -> pl.DataFrame:
+        """As `rows`, where no subscription was billed in another currency than its account has."""
+        is_own = currency == self.own
+        accounts = self.accounts if is_own else self._accounts_in.get(currency, self.accounts.clear())
+        how: Literal["anti", "semi"] = "anti" if is_own else "semi"
+        return frame.join(accounts, on="account_id", how=how, maintain_order="left")
+
+    @cached_property
+    def _accounts_in(self) -> dict[str, pl.DataFrame]:
+        return {code: self.accounts.filter(pl.col("currency") == code) for code in self.codes}
 
 
 def _like(frame: pl.DataFrame | pl.LazyFrame, other: pl.DataFrame) -> Any:

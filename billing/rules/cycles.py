@@ -13,6 +13,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import FeeReason, SubscriptionStatus, Term
 from billing.model.columns import INSTANT
 from billing.model.empty_frames import skip_if_empty
+from billing.model.one_collect import collected
 from billing.model.tables import CYCLES
 from billing.rules.billing_dates import Grid
 
@@ -63,15 +64,19 @@ def month_cycles(
     """
     dated = _billing_dates(month, subscriptions, catalogue).collect()
     spans = _closing_spans(dated.lazy(), access_spans(subscriptions, suspensions, catalogue))
-    first_and_last = spans.group_by("subscription_id").agg(
-        access_start=pl.col("span_start").min(), access_end=pl.col("span_end").max()
+    first_and_last = (
+        spans.lazy()
+        .group_by("subscription_id")
+        .agg(access_start=pl.col("span_start").min(), access_end=pl.col("span_end").max())
     )
     suspended = _suspended_at_billing_date(dated, suspensions)
-    cycles = (
-        dated.join(first_and_last, on="subscription_id", how="left")
-        .join(suspended, on="subscription_id", how="left")
-        .join(_paused_at_billing_date(dated), on="subscription_id", how="left")
-        .join(_late_yearly_fees(month, dated, suspensions, catalogue), on="subscription_id", how="left")
+    paused = _paused_at_billing_date(dated.filter(pl.col("pauses").list.len() > 0))
+    cycles = collected(
+        dated.lazy()
+        .join(first_and_last, on="subscription_id", how="left")
+        .join(suspended.lazy(), on="subscription_id", how="left")
+        .join(paused.lazy(), on="subscription_id", how="left")
+        .join(_late_yearly_fees(month, dated, suspensions, catalogue).lazy(), on="subscription_id", how="left")
         .with_columns(pl.col("is_suspended", "is_paused").fill_null(value=False))
         .with_columns(**_fee_columns(catalogue))
     )
@@ -94,16 +99,21 @@ def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalog
     """
     zone = catalogue.time_zone
     one_day = pl.duration(days=1)
-    lives = subscriptions.select(
-        "account_id",
-        "subscription_id",
-        "pauses",
-        span_start=midnight(pl.max_horizontal("access_from", "grid_start", "measured_from"), zone),
-        span_end=midnight(pl.col("access_last") + one_day, zone),
-    ).filter(pl.col("span_end").is_null() | (pl.col("span_start") < pl.col("span_end")))
+    given = (
+        subscriptions.lazy()
+        .select(
+            "account_id",
+            "subscription_id",
+            "pauses",
+            span_start=midnight(pl.max_horizontal("access_from", "grid_start", "measured_from"), zone),
+            span_end=midnight(pl.col("access_last") + one_day, zone),
+        )
+        .filter(pl.col("span_end").is_null() | (pl.col("span_start") < pl.col("span_end")))
+    )
+    if suspensions.is_empty() and not (subscriptions["pauses"].list.len() > 0).any():
+        return collected(given.select(list(SPAN_SCHEMA)).sort("account_id", "span_start"))
+    lives = collected(given)
     own = lives.select(list(SPAN_SCHEMA))
-    if suspensions.is_empty() and not (lives["pauses"].list.len() > 0).any():
-        return own.sort("account_id", "span_start")
     pauses = (
         lives.select("subscription_id", "pauses")
         .explode("pauses", empty_as_null=False)
@@ -191,19 +201,19 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
 @skip_if_empty("spans")
 def _closing_spans(dated: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """The access within the cycles that close."""
-    closing = (
-        dated.filter(pl.col("cycle_start").is_not_null())
-        .select("subscription_id", "cycle_start", "cycle_end", "cycle_start_instant", "cycle_end_instant")
-        .collect()
+    closing = dated.filter(pl.col("cycle_start").is_not_null()).select(
+        "subscription_id", "cycle_start", "cycle_end", "cycle_start_instant", "cycle_end_instant"
     )
     return (
-        spans.join(closing, on="subscription_id")
+        spans.lazy()
+        .join(closing, on="subscription_id")
         .with_columns(
             span_start=pl.max_horizontal("span_start", "cycle_start_instant"),
             span_end=pl.min_horizontal("span_end", "cycle_end_instant"),
         )
         .filter(pl.col("span_start") < pl.col("span_end"))
         .sort("account_id", "span_start")
+        .collect()
     )
 
 

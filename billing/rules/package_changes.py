@@ -15,6 +15,7 @@ from billing.model.codes import (
 )
 from billing.model.columns import MEASUREMENT
 from billing.model.empty_frames import skip_if_empty
+from billing.model.one_collect import collected
 from billing.model.tables import ADD_ONS, PACKAGES
 from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
@@ -123,12 +124,15 @@ def decide_packages(
     changes = decisions.filter(pl.col("outcome") == Outcome.APPROVED).select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
     )
-    decided = state.join(changes, on="subscription_id", how="left").with_columns(
-        closed=pl.lit(False), **_new_packages()
+    columns = [name for name in PACKAGES.column_names if name != "billing_month"]
+    decided = collected(
+        state.lazy()
+        .join(changes.lazy(), on="subscription_id", how="left")
+        .with_columns(closed=pl.lit(False), **_new_packages())
+        .select(columns)
     )
     kept = _closed_packages(cycles.join(closed, on=keys), previous, first_packages)
-    columns = [name for name in PACKAGES.column_names if name != "billing_month"]
-    packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
+    packages = pl.concat([decided, kept.select(columns)]).with_columns(billing_month=pl.lit(month))
     if at_once is not None:
         in_opening = upgrades_at_once(at_once, _opening_in_force(cycles, packages), terms)
         answered = as_decisions(pl.concat([in_closing, in_opening]), month)
@@ -200,10 +204,11 @@ def _state(
     cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame, held: pl.DataFrame
 ) -> pl.DataFrame:
     """The open billing dates with the package in force until then."""
-    return (
-        cycles.join(previous, on="subscription_id", how="left")
-        .join(first_packages, on="subscription_id", how="left")
-        .join(held, on="subscription_id", how="left")
+    return collected(
+        cycles.lazy()
+        .join(previous.lazy(), on="subscription_id", how="left")
+        .join(first_packages.lazy(), on="subscription_id", how="left")
+        .join(held.lazy(), on="subscription_id", how="left")
         .with_columns(begins=pl.col("billing_date") == pl.col("first_billing_date"))
         .with_columns(
             current=pl.when("begins").then("first_package").otherwise("opening_package"),
@@ -274,6 +279,8 @@ def _new_packages() -> dict[str, pl.Expr]:
     return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
 
 
+@skip_if_empty("usage")
+@skip_if_empty("deciding")
 def _automatic_upgrades(
     deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
 ) -> pl.DataFrame:

@@ -88,8 +88,14 @@ def asked_coupons(
     naming = requests.filter(
         pl.col("coupon").is_not_null() & pl.col("kind").is_in([DecisionKind.SUBSCRIBE, *COUPON_REQUESTS])
     )
-    if naming.is_empty():
-        answers = answers.clear()
+    return _asked(answers if naming.height else answers.clear(), naming, subscriptions, catalogue)
+
+
+@skip_if_empty("answers")
+def _asked(
+    answers: pl.DataFrame, naming: pl.DataFrame, subscriptions: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """As `asked_coupons`; `naming` are the requests that name a coupon."""
     given = pl.col("kind") == DecisionKind.SUBSCRIBE
     # A request that was taken back has its answer; a refused subscription has no coupon.
     counts = (pl.col("outcome") == Outcome.APPROVED) | (~given & (pl.col("outcome") == Outcome.REFUSED))
@@ -181,6 +187,8 @@ def redemptions(asked: pl.DataFrame, packages: pl.DataFrame, exhausted: pl.DataF
     exhausted
         As `exhausted_positions`.
     """
+    if asked.is_empty():
+        return Redemptions(pl.DataFrame(schema=HOLDING_SCHEMA), pl.DataFrame(schema=ANSWER_SCHEMA))
     wrong = pl.col("refusal").is_null() & ~pl.col("is_given") & ~pl.col("packages").list.contains(pl.col("in_force"))
     judged = _with_package_in_force(asked, packages).with_columns(
         refusal=pl.coalesce(

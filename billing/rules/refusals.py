@@ -6,6 +6,7 @@ hold or refund voids the package changes that were pending (`voided`). Reasons a
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import polars as pl
@@ -39,6 +40,7 @@ def first_that_holds(rules: Sequence[tuple[pl.Expr, DecisionReason]] | Sequence[
     return pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(text)) for condition, text in rules)
 
 
+@cache
 def refusal_when_asked(policy: Policy) -> pl.Expr:
     """Why a request is refused on the day it is made; null where it is not (rules 11 to 18).
 

@@ -18,12 +18,14 @@ from billing.model.codes import (
     DecisionKind,
     DecisionReason,
     Outcome,
-    ParkedReason,
     SubscriptionStatus,
 )
+from billing.model.empty_frames import skip_if_empty
 from billing.model.offers import AT_ONCE
+from billing.model.one_collect import collected
 from billing.rules.billing_dates import Grid
 from billing.rules.refusals import refusal_when_asked, voided
+from billing.rules.refused_subscriptions import parked_by_refusal
 from billing.rules.terms import TermsFrames, with_terms
 
 # State of an account's latest subscription; also the columns of `Lives.subscriptions`.
@@ -122,22 +124,24 @@ def read_lives(
     may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
     has_moved = pl.col("billed_through").is_not_null()
     asked = requests.sort("at", "request_id").with_columns(sold_on=pl.coalesce("billed_through", "on"))
-    asked = with_terms(asked, terms, on="sold_on", or_first=True).drop("sold_on")
-    asked = asked.with_columns(
+    asked = with_terms(asked, terms, on="sold_on", or_first=True)
+    turns = _counted_before(asked, may_move).clip(upper_bound=_TURNS)
+    sold = terms.packages.lazy().select(
+        *("terms_key", "package", "since"),
+        is_sold=pl.col("monthly").is_not_null(),
+        sells_yearly=pl.col("yearly").is_not_null(),
+    )
+    known = asked.lazy().with_columns(
         pl.when(has_moved | (pl.col("since") <= pl.col("on"))).then(pl.col("terms_key", "since")),
         # One state-changing request per turn; the last turn holds the rest of very busy accounts.
-        turn=_counted_before(asked, may_move).clip(upper_bound=_TURNS),
+        turn=turns,
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
         is_hidden=pl.col("package").is_in(terms.hidden)
         & ~has_moved
         & ~pl.col("request_id").is_in([] if inside is None else inside.to_list()),
     )
-    sold = terms.packages.select(
-        *("terms_key", "package", "since"),
-        is_sold=pl.col("monthly").is_not_null(),
-        sells_yearly=pl.col("yearly").is_not_null(),
-    )
-    asked = asked.join(sold, on=["terms_key", "package", "since"], how="left", maintain_order="left")
+    known = known.join(sold, on=["terms_key", "package", "since"], how="left", maintain_order="left")
+    asked = collected(known.drop("sold_on"))
     if billed is not None and not billed.is_empty():
         was_billed = pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(billed.implode())
         asked = asked.with_columns(pl.col("is_sold", "sells_yearly") | was_billed)
@@ -150,15 +154,14 @@ def read_lives(
     for turn in asked.sort("turn", maintain_order=True).partition_by("turn", maintain_order=True):
         open_ = turn
         while not open_.is_empty():
-            answered = _answered(
-                open_.join(state, on="account_id", how="left", suffix="_held", maintain_order="left"), catalogue
-            )
+            held = open_.lazy().join(state.lazy(), on="account_id", how="left", suffix="_held", maintain_order="left")
+            answered = collected(_answered(held, catalogue))
             moves = pl.col("refusal").is_null() & may_move
             # Requests after a state change wait for the next round.
             answered = answered.with_columns(waits=_counted_before(answered, moves) > 0)
             round_ = answered.filter(~pl.col("waits"))
             answers.append(round_.select(pl.col(name).cast(dtype) for name, dtype in _ANSWER.items()))
-            parked.append(_parked(round_, catalogue))
+            parked.append(parked_by_refusal(round_.filter(pl.col("refusal").is_not_null()), catalogue))
             renewed = round_.filter(pl.col("starts_new") & pl.col("started_on").is_not_null())
             ended += [_closed_for_new(renewed, catalogue), state.join(open_, on="account_id", how="anti")]
             state = _moved(round_.filter(pl.col("account_id").is_last_distinct()), catalogue)
@@ -195,29 +198,35 @@ def _counted_before(requests: pl.DataFrame, flag: pl.Expr) -> pl.Series:
     # Most accounts have one request: window functions over the others only are far cheaper.
     several = requests.select("account_id", flag=flag.cast(pl.UInt32)).with_row_index("place")
     several = several.filter(pl.col("account_id").is_duplicated())
+    if several.is_empty():
+        return pl.repeat(0, requests.height, dtype=pl.UInt32, eager=True).alias("before")
     before = several.select("place", before=(pl.col("flag").cum_sum() - pl.col("flag")).over("account_id"))
     places = pl.DataFrame({"place": pl.int_range(requests.height, dtype=pl.UInt32, eager=True)})
     counted = places.join(before, on="place", how="left", maintain_order="left")
     return counted["before"].fill_null(0)
 
 
-def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def _answered(round_: pl.LazyFrame, catalogue: Catalogue) -> pl.LazyFrame:
     """The round with outcome, reason and what moving the state needs; `starts_new` where a subscription begins."""
     policy = catalogue.policy
     grid = Grid.of(policy)
     day, start, term = pl.col("on"), pl.col("grid_start"), pl.col("term_held")
-    fee_date = grid.next_fee_date(start, term, day)
-    round_ = round_.with_columns(
-        billing_date=grid.next_date(start, day),
-        fee_date=fee_date,
-        in_time=(fee_date - day).dt.total_days() >= policy.cancellation_notice_days,
+    # One step after the other: an expression that contains another one computes it again.
+    following = pl.col("_following")
+    round_ = round_.with_columns(_following=grid.next_index(start, day)).with_columns(
+        billing_date=grid.date(start, following),
+        fee_date=grid.fee_date_from(start, term, following),
         in_trial=day < start,
         first_date=grid.first_date(start, pl.col("billed_through_held")),
-        paid_fee_date=grid.last_fee_date(start, term, day),
+        paid_fee_date=grid.fee_date_before(start, term, following),
+    )
+    round_ = round_.with_columns(
+        in_time=(pl.col("fee_date") - day).dt.total_days() >= policy.cancellation_notice_days,
+        _following=grid.next_index(start, pl.col("fee_date")),
     ).with_columns(
         # "no further fee", or one more: the paid cycle ends with the next fee date, or with the one after it
-        paid_end=pl.when("in_time").then("fee_date").otherwise(grid.next_fee_date(start, term, pl.col("fee_date"))),
-        after_fee_date=grid.next_date(start, pl.col("fee_date")),
+        paid_end=pl.when("in_time").then("fee_date").otherwise(grid.fee_date_from(start, term, following)),
+        after_fee_date=grid.date(start, following),
         second_billing_date=grid.date(start, pl.lit(1, pl.Int32)),
     )
     exists = pl.col("started_on").is_not_null()
@@ -434,6 +443,7 @@ def _end(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
     }
 
 
+@skip_if_empty("renewed")
 def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """The finished subscriptions of accounts that begin a new one in this round."""
     grid = Grid.of(catalogue.policy)
@@ -452,45 +462,3 @@ def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame
         .otherwise("hold_fees_until"),
     }
     return renewed.select(expression.cast(_STATE[name]).alias(name) for name, expression in columns.items())
-
-
-def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Park accounts whose first subscription is refused (rule 28)."""
-    names = ", ".join(package.name for package in catalogue.packages)
-    start = catalogue.policy.billing_start
-    details = {
-        ParkedReason.UNKNOWN_PACKAGE: f"this package is not in the catalogue: expected one of {names}",
-        ParkedReason.PACKAGE_NOT_SOLD_YET: (
-            "no version of it is effective on that date: expected an earlier effective_from"
-        ),
-        ParkedReason.NOT_SOLD_IN_CURRENCY: (
-            f"it has no price in {catalogue.currency}, the currency of the account: expected one in the catalogue"
-        ),
-        ParkedReason.BEFORE_BILLING_START: (
-            "the first billing month there can be is later; expected `billed_through` on the request, "
-            f"{start} or later (the day up to which another system billed it), or an earlier policy.billing_start "
-            f"in the catalogue, or a start on {start} or after"
-        ),
-    }
-    return round_.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("refusal").is_in(list(details))).select(
-        "account_id",
-        reason="refusal",
-        detail=pl.format(
-            "request {} subscribes to {} on {}: {}",
-            "request_id",
-            "package",
-            pl.col("on").dt.to_string("%Y-%m-%d"),
-            pl.concat_str(
-                pl.when(
-                    pl.col("billed_through").is_not_null() & (pl.col("refusal") == ParkedReason.BEFORE_BILLING_START)
-                )
-                .then(
-                    pl.format(
-                        "billed_through {} is not late enough, ", pl.col("billed_through").dt.to_string("%Y-%m-%d")
-                    )
-                )
-                .otherwise(pl.lit("")),
-                pl.col("refusal").replace_strict(details, return_dtype=pl.String),
-            ),
-        ),
-    )

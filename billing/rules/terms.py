@@ -13,6 +13,7 @@ from billing.model.catalogue import Catalogue, Metric, Tariff, Terms, TermsPerio
 from billing.model.columns import BASE_QUANTITY, PRICE, QUANTITY
 from billing.model.empty_frames import skip_if_empty
 from billing.model.money import MAXIMUM_AMOUNT
+from billing.model.one_collect import collected
 from billing.model.quantities import INTEGER, exactly, unit_billionths
 
 PRICE_SCALE = 10**12
@@ -62,6 +63,11 @@ class TermsFrames:
     def starts(self) -> pl.DataFrame:
         """_key, package, terms_key, since: the versions of every package, sorted by their start."""
         return self.packages.select("package", "terms_key", "since", _key="terms_key").sort("since")
+
+    @cached_property
+    def firsts(self) -> pl.DataFrame:
+        """_key, package, _first: when the first version of every package starts."""
+        return self.starts.group_by("_key", "package", maintain_order=True).agg(_first=pl.col("since").first())
 
 
 class _Tier(NamedTuple):
@@ -208,39 +214,47 @@ def with_terms(
     polars.DataFrame
         In the order of `frame`; terms_key and since are null where the package has no terms on that date.
     """
-    keyed = _with_terms_key(frame.with_row_index("_row"), terms, package)
-    since = terms.starts.rename({"package": package})
+    chain = _with_terms_key(frame.lazy().with_row_index("_row"), terms, package)
+    since = terms.starts if package == "package" else terms.starts.rename({"package": package})
     if or_first:
-        first = since.group_by("_key", package, maintain_order=True).agg(_first=pl.col("since").first())
-        keyed = keyed.join(first, on=["_key", package], how="left", maintain_order="left")
-        keyed = keyed.with_columns(_on=pl.when(pl.col(on).is_not_null()).then(pl.max_horizontal(on, "_first")))
+        chain = chain.join(
+            terms.firsts.lazy(),
+            left_on=["_key", package],
+            right_on=["_key", "package"],
+            how="left",
+            maintain_order="left",
+        )
+        chain = chain.with_columns(_on=pl.when(pl.col(on).is_not_null()).then(pl.max_horizontal(on, "_first")))
     else:
-        keyed = keyed.with_columns(_on=on)
+        chain = chain.with_columns(_on=on)
+    keyed = collected(chain)
     matched = (
-        keyed.select("_row", "_key", package, "_on")
+        keyed.lazy()
+        .select("_row", "_key", package, "_on")
         .filter(pl.col("_on").is_not_null() & pl.col(package).is_not_null())
         .sort("_on")
         .join_asof(
-            since,
+            since.lazy(),
             left_on="_on",
             right_on="since",
             by=["_key", package],
             check_sortedness=False,
         )
     )
-    return (
+    return collected(
         keyed.drop("_key", "_on", "_first", strict=False)
+        .lazy()
         .join(matched.select("_row", "terms_key", "since"), on="_row", how="left", maintain_order="left")
         .drop("_row")
     )
 
 
-def _with_terms_key(frame: pl.DataFrame, terms: TermsFrames, package: str) -> pl.DataFrame:
+def _with_terms_key(frame: pl.LazyFrame, terms: TermsFrames, package: str) -> pl.LazyFrame:
     """`frame` with `_key`: the account where it has terms of its own for the package, else empty."""
     if terms.own_terms.is_empty():
         return frame.with_columns(_key=pl.lit(""))
     own = terms.own_terms.rename({"package": package}).with_columns(_own=pl.lit(True))
-    keyed = frame.join(own, on=["account_id", package], how="left", maintain_order="left")
+    keyed = frame.join(own.lazy(), on=["account_id", package], how="left", maintain_order="left")
     return keyed.with_columns(_key=pl.when(pl.col("_own")).then("account_id").otherwise(pl.lit(""))).drop("_own")
 
 

@@ -29,6 +29,9 @@ def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.Da
         The requests without withdrawals and what they take back; and request_id, account_id, at, on, kind, package,
         outcome, reason of these.
     """
+    if not (requests["kind"] == DecisionKind.WITHDRAW).any():
+        schema = {name: requests.schema[name] for name in _COLUMNS} | {"outcome": pl.String, "reason": pl.String}
+        return requests, pl.DataFrame(schema=schema)
     is_withdrawal = pl.col("kind") == DecisionKind.WITHDRAW
     others, asked = requests.filter(~is_withdrawal), requests.filter(is_withdrawal)
     judged = _judged(asked, others, decided)

@@ -66,7 +66,14 @@ class Home:
 
         Of a shard, those with rows of its accounts: they hold others' too, where the month had other shards.
         """
-        found = (path for path in self.month_folder(table, month).glob(f"{table.name}*.parquet"))
+        folder = self.month_folder(table, month)
+        try:
+            # A month asks 170 times, and `glob` takes several times as long.
+            found = [
+                path for path in folder.iterdir() if path.name.startswith(table.name) and path.suffix == ".parquet"
+            ]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         return sorted(path for path in found if self.buckets is None or self.buckets.overlaps(_buckets_of(path)))
 
     def months(self, table: Table) -> list[str]:

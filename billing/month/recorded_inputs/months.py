@@ -129,7 +129,7 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
     passed = business.register.passed_dates(month)
     is_closed = closed_through is not None and closed_through >= last_day
     parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)
-    inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
+    inputs["parked"] = _frame_hash(pl.concat([parked["account_id"], passed["account_id"]]).to_frame())
     if not is_closed:
         inputs |= _open_month_inputs(business, month, last_day)
     return inputs
@@ -139,12 +139,12 @@ def _offer_inputs(business: Business, month: str, last_day: date) -> dict[str, s
     """Inputs of what is sold beside packages; those that a business does not use are left out."""
     before, inputs = months_after(month, -1), dict[str, str]()
     for name, what, day in (("one-off charges", "one_off_charges", "on"), ("credits", "credit_grants", "granted_on")):
-        rows: pl.DataFrame = getattr(business.inputs, what).filter(pl.col(day) <= last_day)
+        rows = _up_to(getattr(business.inputs, what), day, last_day)
         if not rows.is_empty():
             inputs[name] = _frame_hash(rows)
     if drafted := _credits_in_drafts(business, month):
         inputs["credits in drafts"] = drafted
-    fees = business.register.reminder_fees().filter(pl.col("charged_on") <= last_day)
+    fees = _up_to(business.register.reminder_fees(), "charged_on", last_day)
     if not fees.is_empty():
         inputs["reminder fees"] = _frame_hash(fees)
     if has_minimum_spend(business.catalogue):
@@ -304,6 +304,8 @@ def _credits_in_drafts(business: Business, month: str) -> str:
 def _parked_no_more(business: Business, month: str) -> str:
     """Count accounts that were parked in the month and now are not, or for another reason."""
     parked_then = read_month(business.home, PARKED, month, ["account_id", "reason", "detail"])
+    if parked_then.is_empty():
+        return "0"
     standing = parked_then.filter(
         ~pl.col("reason").is_in(
             [
@@ -320,7 +322,7 @@ def _parked_no_more(business: Business, month: str) -> str:
 def _formats(business: Business, month: str) -> str:
     """A hash of what accounts that are parked for their format lack; empty where none is."""
     parked = read_month(business.home, PARKED, month, ["account_id", "reason"])
-    accounts = parked.filter(pl.col("reason") == ParkedReason.MISSING_FOR_FORMAT)["account_id"]
+    accounts = parked["account_id"].filter(parked["reason"] == ParkedReason.MISSING_FOR_FORMAT)
     return "" if accounts.is_empty() else _frame_hash(format_problems(business, month, accounts))
 
 
@@ -383,6 +385,10 @@ def _hash_once(path: Path, *_: int) -> str:
 def _input_hash(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
     """Cached hash of an input: a business loads it only once."""
     return business.computed.once(("hash", *what), None, lambda: _frame_hash(frame()))
+
+
+def _up_to(rows: pl.DataFrame, column: str, last_day: date) -> pl.DataFrame:
+    return rows if rows.is_empty() else rows.filter(pl.col(column) <= last_day)
 
 
 def _frame_hash(frame: pl.DataFrame) -> str:

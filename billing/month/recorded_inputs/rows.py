@@ -174,6 +174,8 @@ def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
 
 def recorded_deliveries(home: Home) -> list[FileVersion]:
     """Deliveries as of the last run, and as of the last settlement of unsettled accounts."""
+    if not _groups_path(home).exists() and not _given_path(home).exists():
+        return []
     groups = _read(_groups_path(home), _GROUPS).select(entry="before").explode("entry", empty_as_null=False)
     names = {"day": pl.col("delivery_day"), "name": pl.col("file"), "sha256": pl.col("content")}
     last = _read(_given_path(home), _GIVEN).filter(pl.col("kind") == "delivery").select(**names)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from decimal import localcontext
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -76,9 +77,11 @@ class PortalPages:
             tokens = business.register.draw_profile_tokens(bills.profiles["account_id"], tokens)
         before = dict(self._before(buckets).iter_rows())
         made_from: dict[str, str] = {}
-        written = 0
+        written, receivables = 0, business.receivables
         with localcontext(EXACT):
-            for facts in _facts(business, bills, tokens):
+            for facts in chain.from_iterable(
+                _facts(business, batch, receivables, tokens) for batch in bills.in_batches()
+            ):
                 account_id = facts.profile["account_id"]
                 digest = hashlib.sha256(f"{self._made_with} {facts!r}".encode()).hexdigest()
                 made_from[account_id] = digest
@@ -159,12 +162,19 @@ def _template(business: Business) -> tuple[Any, str]:
     return environment.get_template("portal.html.j2"), hashlib.sha256(made_with.encode()).hexdigest()
 
 
-def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> Iterator[Facts]:
-    """The facts of each account with a token, in the order of the profiles."""
+def _facts(
+    business: Business, bills: NextBills, receivables: pl.DataFrame, tokens: Mapping[str, str]
+) -> Iterator[Facts]:
+    """The facts of each account of some bills with a token, in the order of the profiles."""
     spoken = {"language": language(business.catalogue), "locale": document_locale_name(business.catalogue)}
-    accounts = business.inputs.accounts.select("account_id", "name", **spoken)
+    ids = bills.profiles.select("account_id")
+
+    def its(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.join(ids, on="account_id", how="semi", maintain_order="left")
+
+    accounts = its(business.inputs.accounts).select("account_id", "name", **spoken)
     about = {row.pop("account_id"): row for row in accounts.iter_rows(named=True)}
-    made = business.currencies.with_currency(business.payments, "now").filter(pl.col("currency") == pl.col("now"))
+    made = business.currencies.with_currency(its(business.payments), "now").filter(pl.col("currency") == pl.col("now"))
     payments = made.sort("at", "payment_id", descending=True).select(
         "account_id", "on", "amount", "status", shown_number("document")
     )
@@ -178,7 +188,7 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
     )
     of_days = _by_account(bills.days)
     cycles = {account: (start, end) for account, start, end in bills.cycles.iter_rows()}
-    issued = dict(business.receivables.select("number", "issued_on").iter_rows())
+    issued = dict(its(receivables).select("number", "issued_on").iter_rows())
     for profile in bills.profiles.iter_rows(named=True):
         account_id = profile["account_id"]
         if account_id not in tokens:

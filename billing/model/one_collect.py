@@ -4,7 +4,7 @@ from typing import Final
 
 import polars as pl
 
-# Of ten rows six operations take 0.7 ms one by one, 0.5 ms as a chain, and 0.8 ms as an optimised chain.
+# Measured on ten rows and six operations: 0.7 ms eager, 0.5 ms as one chain, 0.8 ms with all optimizations.
 _AS_WRITTEN: Final = getattr(pl.QueryOptFlags, "_eager", pl.QueryOptFlags.none)()
 
 

@@ -68,7 +68,7 @@ class Remembered:
                 )
                 weakref.finalize(self, self._watching.close)
                 self._file = file
-            # SQLite changes it with every commit of other connections, and this one commits nothing.
+            # It changes whenever another connection commits; this one never does.
             with closing(self._watching.execute("PRAGMA data_version")) as found:
                 return (file, *found.fetchone())
         except (OSError, sqlite3.Error):

@@ -10,7 +10,7 @@ from billing.month.business import Business
 from billing.month.credits import credits
 from billing.reports.portal_pages import PortalPages
 from billing.reports.profile_pages import ProfilePages
-from billing.reports.profiles import NextBills, allocations, balances, collections, next_bills
+from billing.reports.profiles import allocations, balances, collections, next_bills, rows_of_accounts
 from billing.store.frames import read_frame, scan_frames
 from billing.store.sorted_parts import SortedParts
 
@@ -38,7 +38,8 @@ def write_accounts(business: Business) -> PagesWritten:
             tables[table].add(frame)
         names, previous = shard.inputs.accounts.select("account_id", "name"), _previous(business, shard, bills.profiles)
         for batch in bills.in_batches():
-            written += pages.write(batch.profiles, _of(batch, previous), _of(batch, names))
+            its_previous, its_names = (rows_of_accounts(each, batch.profiles) for each in (previous, names))
+            written += pages.write(batch.profiles, its_previous, its_names)
         own_written += 0 if own_pages is None else own_pages.write(shard, bills)
     written += pages.finish()
     if own_pages is not None:
@@ -61,7 +62,3 @@ def _previous(business: Business, shard: Business, now: pl.DataFrame) -> pl.Data
     if shard is business or not path.exists():
         return read_frame(path, PROFILE)
     return scan_frames([path], PROFILE).join(now.lazy().select("account_id"), on="account_id", how="semi").collect()
-
-
-def _of(bills: NextBills, rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.join(bills.profiles.select("account_id"), on="account_id", how="semi", maintain_order="left")

@@ -27,7 +27,7 @@ from billing.rendering.fonts import TEMPLATES
 from billing.rendering.locale_formats import EXACT
 from billing.rendering.words import OTHERS
 from billing.reports.portal_text import Facts, Speaker, page_text
-from billing.reports.profiles import NextBills
+from billing.reports.profiles import NextBills, rows_of_accounts
 from billing.rules.receivables import shown_number
 from billing.store.files import scratch_path, unsynced_if_new, write_bytes
 from billing.store.home import Home
@@ -167,10 +167,9 @@ def _facts(
 ) -> Iterator[Facts]:
     """The facts of each account of some bills with a token, in the order of the profiles."""
     spoken = {"language": language(business.catalogue), "locale": document_locale_name(business.catalogue)}
-    ids = bills.profiles.select("account_id")
 
     def its(rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.join(ids, on="account_id", how="semi", maintain_order="left")
+        return rows_of_accounts(rows, bills.profiles)
 
     accounts = its(business.inputs.accounts).select("account_id", "name", **spoken)
     about = {row.pop("account_id"): row for row in accounts.iter_rows(named=True)}

@@ -119,11 +119,13 @@ class NextBills:
             yield self
             return
         for profiles in self.profiles.iter_slices(accounts):
-            others = (
-                each.join(profiles.select("account_id"), on="account_id", how="semi", maintain_order="left")
-                for each in (self.cycles, self.lines, self.taxes, self.days)
-            )
-            yield NextBills(profiles, *others)
+            others = (self.cycles, self.lines, self.taxes, self.days)
+            yield NextBills(profiles, *(rows_of_accounts(each, profiles) for each in others))
+
+
+def rows_of_accounts(rows: pl.DataFrame, profiles: pl.DataFrame) -> pl.DataFrame:
+    """The rows (account_id) of the accounts with these profiles, in their order."""
+    return rows.join(profiles.select("account_id"), on="account_id", how="semi", maintain_order="left")
 
 
 def account_profiles(business: Business, as_of: date) -> pl.DataFrame:

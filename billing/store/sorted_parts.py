@@ -14,7 +14,7 @@ from billing.store.frames import write_frame, write_frames
 from billing.store.temporary_folder import ScratchFolder
 
 ROWS_AT_ONCE: Final = 250_000
-# Row groups are skipped by their first and last key: small ones let a reader skip most of a part.
+# Readers skip row groups by their minimum and maximum: keep them small.
 _ROWS_OF_A_GROUP: Final = 10_000
 
 

@@ -282,7 +282,7 @@ def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_
     landing = Landing(tmp_path)
     landing.customer("acme", on="2026-02-05")
     bill_by_steps(tmp_path, "2026-02", "2026-02-15")
-    # it becomes known that the account had bought on 2026-01-20: the later purchase was none
+    # a late request shows a purchase on 2026-01-20, so the later one is refused
     landing.request("acme", "subscribe", "2026-01-20T09:00:00Z", "self_service", package="starter")
     bill(tmp_path, "2026-03", "2026-03-25", profiles=LONG)
     found = [

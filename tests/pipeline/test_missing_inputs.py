@@ -121,10 +121,10 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     accounts.write_text("\n".join(line for line in lines if line.partition(",")[0] not in ROWS_GONE) + "\n")
     all_requests = without(requests, *REQUESTS_GONE)
     landing.request("cancelled", "cancel", "2026-01-25T09:00:00Z", "email")
-    # what moves meanwhile bears on the date that waits, and is not why it is billed later
+    # a change in between affects the waiting date only, and is no cause of its later bill
     landing.use("waits", "2026-02-20", emails=15_001, delivered="2026-03-02")
     landing.use("waits", "2026-02-21", emails=1_000, delivered="2026-03-20")
-    # February is over: it is computed again without the customer, and again when the row is back
+    # February is closed: recompute it without the customer, and again when the row is back
     landing.use("late", "2026-02-05", emails=20_000, delivered="2026-03-16")
     record_given(bill_by_steps(home, "2026-03", "2026-03-25"))
     lacking = stage("lacking", "2026-03-25")

@@ -239,7 +239,7 @@ def test_what_moved_of_a_version_is_named_where_it_bears_only(tmp_path: Path) ->
     catalogue = landing.folder / "catalogue.yaml"
     for name, domains in (("other", 3), ("big", 30)):
         landing.use(name, "2026-01-21", domains=domains, delivered="2026-02-19")
-    # three reasons for three lines: usage, a fee and the price of emails; of silver the price of emails only
+    # starter: usage, fee and the price of emails changed; silver: the price of emails only
     text = catalogue.read_text().replace('"99.00"', '"89.00"')
     for price in ("3.00", "2.50", "2.00", "1.50", "1.00"):
         text = text.replace(f'size: 1000, price: "{price}"', f'size: 1000, price: "{price[:-1]}5"')
@@ -426,7 +426,7 @@ def test_a_delivery_is_the_cause_only_where_its_rows_moved(weeks: Weeks) -> None
     other = {EMAILS: ["delivery 2026-02-20/usage.jsonl is new"]}
     assert causes(weeks.moved, "late") == {EMAILS: ["delivery 2026-01-20/usage.jsonl has changed"]}
     assert causes(weeks.moved, "other") == other
-    # as it was when the account was billed, it is no cause any more, and what is compared no longer is not kept
+    # back to its value at billing it is no cause, and its record is dropped
     assert causes(weeks.broken, "late") == {}
     assert len(list((weeks.home / "lake" / "parsed_files" / "delivery_day=2026-01-20").iterdir())) == 1
     assert causes(weeks.mended, "late") == {}

@@ -181,7 +181,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Landing:
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
     agree(landing, LEARNT | {"cheaper": {"price": {"monthly": "89.00"}}})
     landing.request("cancelled", "cancel", "2026-01-25T10:00:00Z", "email")
-    # it becomes known that the account had bought earlier: the purchase of 2026-01-10 was none
+    # a late request shows an earlier purchase, so the one of 2026-01-10 is refused
     landing.request("undone", "subscribe", "2026-01-05T09:00:00Z", "self_service", package="starter")
     landing.request("refunded", "refund", "2026-02-20T10:00:00Z", reason="not needed")
     return landing

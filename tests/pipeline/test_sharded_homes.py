@@ -62,7 +62,7 @@ class Way:
 
 CHANGED: Final = sized(usual=(1, 2), long=(4, 7, 7, 7, 7))
 WAYS: Final = sized(
-    # test_store_homes.py compares a home in a bucket, test_cluster.py one in shards there
+    # buckets: see test_store_homes.py, and test_cluster.py for shards in one
     usual=[Way(CHANGED)],
     long=[
         Way((4,) * MONTHS),

@@ -5,7 +5,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import count
 from typing import Any
 
@@ -43,6 +43,8 @@ class ObjectStore:
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
+        # moto looks whether a condition holds, then writes: nothing may come between
+        self._writing = threading.Lock()
 
     @classmethod
     @contextmanager
@@ -110,8 +112,10 @@ class ObjectStore:
         self.requests.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
 
         def well() -> Answer:
-            found: Answer = self._app(environ, start)
-            return found
+            writes = environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE")
+            with self._writing if writes else nullcontext():
+                found: Answer = self._app(environ, start)
+                return found
 
         return well() if self.fault is None else self.fault(environ, start, well)
 

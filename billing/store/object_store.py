@@ -272,12 +272,17 @@ class ObjectStore:
         return objects, [str(folder).rstrip("/") for folder in found["common_prefixes"]]
 
     def delete_all(self, keys: Sequence[str]) -> None:
-        """Delete many objects."""
+        """Delete many objects, of which some may be missing."""
         import obstore
 
         for start in range(0, len(keys), _DELETED_AT_ONCE):
             some = list(keys[start : start + _DELETED_AT_ONCE])
-            self._in_words("deleted", some[0], lambda: obstore.delete(self._store, some))  # noqa: B023 # used at once
+            try:
+                self._in_words("deleted", some[0], lambda: obstore.delete(self._store, some))  # noqa: B023 # used at once
+            except FileNotFoundError:
+                # Unlike S3, Google's store and Azure's stop at an object that is gone.
+                for key in some:
+                    self.delete(key)
 
     def delete(self, key: str) -> None:
         """Delete an object, which may be missing."""

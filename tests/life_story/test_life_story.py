@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from billing.model.tables import DECISIONS, PACKAGES
+from billing.model.tables import DECISIONS, DOCUMENTS, LINES, PACKAGES
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.credits import credits
@@ -23,6 +23,7 @@ from billing.month.scratch_copy import bring_up_to_date
 from billing.month.steps import billed_months, ingest_usage
 from billing.month.unbilled import conserved
 from billing.reports.profiles import account_profiles, balances
+from billing.reports.show import read_table
 from billing.store.frames import read_frame
 from tests.by_steps import bill_by_steps
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
@@ -167,6 +168,7 @@ def _live(told: Story, home: Path) -> Oracle:
         where = f"seed {told.seed}, as of {day} ({home})"
         _agree(where, "documents", _documents(business), _expected_documents(oracle))
         _number(oracle, business)
+        _copied(where, business)
         _settle_credits(oracle, business, told, day)
         _agree(where, "decisions", _decisions(business, day), _expected_decisions(oracle, business))
         _agree(where, "packages", _packages(business, day, oracle), _expected_packages(oracle))
@@ -326,6 +328,15 @@ def _number(oracle: Oracle, business: Business) -> None:
         assert document.number in ("", number), f"{document.number} became {number}"
         document.number = number
     assert not business.register.number_gaps()
+
+
+def _copied(where: str, business: Business) -> None:
+    """The lake has every document and line of the register once."""
+    for table, rows in ((DOCUMENTS, business.register.documents()), (LINES, business.register.lines())):
+        found, wanted = (
+            each.select(table.key).sort(table.key) for each in (read_table(business, name=table.name), rows)
+        )
+        assert found.equals(wanted), f"{where}: {table.name}"
 
 
 def _settle_credits(oracle: Oracle, business: Business, told: Story, day: date) -> None:

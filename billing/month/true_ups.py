@@ -24,8 +24,9 @@ from billing.rules.tax import running_taxes
 from billing.rules.true_ups import accounts_with_differences, open_differences
 
 _DATE: Final = ["account_id", "subscription_id", "billing_date"]
-# From so many documents on, the lines of accounts with differences are described alone.
-_MANY: Final = 10_000
+# From so many documents on, the lines of accounts with differences are described alone, unless these are many, too.
+_MANY_DOCUMENTS: Final = 10_000
+_MANY_ACCOUNTS: Final = 10_000
 # What a cycle lacks of its minimum depends on its overages.
 _OF_USAGE: Final = (LineKind.OVERAGE, LineKind.MINIMUM_SPEND)
 
@@ -70,10 +71,10 @@ def _differing(
 ) -> list[str] | None:
     """As `accounts_with_differences`, of dues in `[days)`; None where all may be looked at: they are few, or most."""
     register = business.register
-    if register.count() < _MANY or not _taken_back(business).is_empty():
+    if register.count() < _MANY_DOCUMENTS or not _taken_back(business).is_empty():
         return None
     accounts = accounts_with_differences(dues, closed, register.issued_sums(*days))
-    return accounts if len(accounts) < _MANY else None
+    return accounts if len(accounts) < _MANY_ACCOUNTS else None
 
 
 def _taken_back(business: Business) -> pl.DataFrame:

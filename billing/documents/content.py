@@ -4,7 +4,6 @@ Rule 23: it says what exceeded, at which price and why, and answers "why is it h
 left to the catalogue of its language where a code says it.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
@@ -12,7 +11,6 @@ import polars as pl
 from billing.documents.content_lists import KEYS, PIECE
 from billing.documents.field_texts import day, money_text
 from billing.documents.joined import joined
-from billing.documents.left_out import not_said
 from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import package_title, with_own_language
 from billing.model.catalogue import Catalogue
@@ -49,7 +47,7 @@ def contents(
         As drafted; of a note also corrected (number, issued_on, billing_date of the document that it corrects) and
         reason_code.
     parts
-        Lists of the page, by the documents' keys; a missing list is empty on the page.
+        Lists of the page, by the documents' keys, those of lines and taxes as JSON. A missing one is empty there.
     """
     frame = documents.drop("language", strict=False)
     for part in parts:
@@ -58,7 +56,7 @@ def contents(
     missing: dict[str, pl.Expr] = {
         "usage": pl.lit([], pl.List(pl.Struct({}))),
         "changes": pl.lit([], pl.List(pl.Struct({}))),
-        "taxes": pl.lit([], pl.List(pl.Struct({}))),
+        "taxes": pl.lit("[]"),
         "comparison": pl.lit(None, pl.String),
         "tax_currency": pl.lit(None, TAX_CURRENCY),
         "corrected": pl.lit(None, _CORRECTED),
@@ -78,13 +76,13 @@ def contents(
     frame = with_own_language(frame, catalogue).with_columns(
         payment_days=pl.col("payment_days").fill_null(catalogue.policy.payment_days).cast(pl.Int16)
     )
-    text = pl.concat_str(pl.lit("{"), pl.concat_str(_page(frame.schema, catalogue), separator=","), pl.lit("}"))
+    text = pl.concat_str(pl.lit("{"), pl.concat_str(_page(catalogue), separator=","), pl.lit("}"))
     written = [piece.select(*KEYS, "payment_days", content=text) for piece in frame.iter_slices(PIECE)]
     return pl.concat([frame.clear().select(*KEYS, "payment_days", content=pl.lit("")), *written])
 
 
-def _page(schema: pl.Schema, catalogue: Catalogue) -> list[pl.Expr]:
-    """All members of a page's JSON object, in their order; `schema` is that of the documents with their lists."""
+def _page(catalogue: Catalogue) -> list[pl.Expr]:
+    """All members of a page's JSON object, in their order."""
     return [
         _members(
             number=pl.lit(None, pl.String),
@@ -122,13 +120,13 @@ def _page(schema: pl.Schema, catalogue: Catalogue) -> list[pl.Expr]:
                 next_billing_date=pl.when(pl.col("is_last").eq_missing(other=False)).then(day("next_billing_date")),
             )
         ),
-        _without(not_said(schema["lines"]), _members(lines=pl.col("lines"))),
+        pl.format('"lines":{}', "lines"),
         _members(
             usage=pl.col("usage").fill_null([]),
             changes=pl.col("changes").fill_null([]),
             comparison=pl.col("comparison"),
         ),
-        _without(not_said(schema["taxes"]), _members(taxes=pl.col("taxes").fill_null([]))),
+        pl.format('"taxes":{}', pl.col("taxes").fill_null("[]")),
         _members(
             tax_currency=pl.col("tax_currency"),
             net=money_text("net", catalogue),
@@ -225,9 +223,3 @@ def _members(**values: pl.Expr) -> pl.Expr:
     """Members of a JSON object, without braces: serializing them in parts is faster than one large struct."""
     named = [value.alias(name) for name, value in values.items()]
     return pl.struct(named).struct.json_encode().str.strip_prefix("{").str.strip_suffix("}")
-
-
-def _without(phrases: Sequence[str], text: pl.Expr) -> pl.Expr:
-    for phrase in phrases:
-        text = text.str.replace_all(phrase, "", literal=True)
-    return text

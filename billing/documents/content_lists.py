@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.field_texts import day, decimals_of, metric_text, money_text, plain, plain_text, price_text
-from billing.documents.left_out import grouped
+from billing.documents.left_out import written
 from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
 from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue
@@ -64,7 +64,7 @@ def line_list(
     taxed: pl.Series | None = None,
     given_back: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The keys and `lines`: as the page lists them.
+    """The keys and `lines`: as the page lists them, as JSON.
 
     Parameters
     ----------
@@ -234,7 +234,9 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         "gives_back": pl.col("gives_back"),
         "gives_back_on": day("gives_back_on"),
     }
-    return grouped(lines, KEYS, "lines", entry)
+    # What was measured is hardly ever alike; fees, add-ons and coupons are.
+    is_measured = pl.col("metric").is_not_null() | pl.col("gives_back").is_not_null()
+    return written(lines, KEYS, "lines", entry, apart=is_measured)
 
 
 def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -280,7 +282,7 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
 def tax_list(
     taxes: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
-    """The taxes of documents, as `joined_taxes`."""
+    """The keys and `taxes`: those of documents, of rows as `joined_taxes`, as JSON."""
     names = tax_names(tax_rates)
     taxes = with_language(taxes, accounts, catalogue, always=True) if names else taxes
     of_rate = ("reason", "taxed_as", "category", "exemption_reason", "exemption_code")
@@ -293,7 +295,7 @@ def tax_list(
         "amount": money_text("amount", catalogue),
         **{name: pl.col(name) for name in of_rate},
     }
-    return grouped(taxes, KEYS, "taxes", entry)
+    return written(taxes, KEYS, "taxes", entry, apart=pl.lit(value=False))
 
 
 @skip_if_empty("documents")

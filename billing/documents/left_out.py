@@ -1,12 +1,16 @@
 """Members of lines and taxes that a document leaves out where they are null: most have none of them."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Collection, Mapping
+from typing import Final
 
 import polars as pl
 
 from billing.documents.tariffs import NO_PERCENTAGE
 
+# From so many rows on, those that are alike are looked for.
+_MANY: Final = 1_000
+_ROW: Final = "_row"
+_TEXT: Final = "_text"
 # Members of one entry are left out together.
 _LEFT_OUT: Final = (
     ("due_kind", "due_on"),
@@ -24,20 +28,53 @@ _LEFT_OUT: Final = (
 )
 
 
-def grouped(rows: pl.DataFrame, keys: list[str], name: str, members: Mapping[str, pl.Expr]) -> pl.DataFrame:
-    """The keys and, as list `name`, the rows of each with these members, in their order.
+def written(
+    rows: pl.DataFrame, keys: list[str], name: str, members: Mapping[str, pl.Expr], apart: pl.Expr
+) -> pl.DataFrame:
+    """The keys and, as JSON text `name`, the list of the rows of each with these members, in their order.
 
-    A member that is left out, and null in all rows, is no field of the list.
+    Of many rows those that are alike are written once.
+
+    Parameters
+    ----------
+    apart
+        Whether a row has something of its own: such rows are each written.
+    """
+    texts = _texts(rows, members) if rows.height < _MANY else _texts_of_many(rows, members, apart)
+    lists = rows.select(keys).with_columns(texts.alias(name)).group_by(keys, maintain_order=True).agg(name)
+    return lists.with_columns(pl.format("[{}]", pl.col(name).list.join(",")).alias(name))
+
+
+def _texts_of_many(rows: pl.DataFrame, members: Mapping[str, pl.Expr], apart: pl.Expr) -> pl.Series:
+    names = list(dict.fromkeys(name for member in members.values() for name in member.meta.root_names()))
+    numbered = rows.select(names).with_row_index(_ROW)
+    nested = [name for name, dtype in numbered.schema.items() if dtype.is_nested()]
+    is_apart = pl.any_horizontal(apart, *(pl.col(name).is_not_null() for name in nested))
+    alike, others = numbered.filter(~is_apart), numbered.filter(is_apart)
+    same = alike.drop(nested).select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    told_apart = [name for name, is_same in same.items() if not is_same and name != _ROW] or [names[0]]
+    groups = alike.group_by(told_apart).agg(_ROW)[_ROW]
+    of_alike = pl.DataFrame([groups, _texts(numbered[groups.list.first()], members)]).explode(_ROW)
+    of_others = pl.DataFrame([others[_ROW], _texts(others, members)])
+    return pl.concat([of_alike, of_others]).sort(_ROW)[_TEXT]
+
+
+def _texts(rows: pl.DataFrame, members: Mapping[str, pl.Expr]) -> pl.Series:
+    """The JSON of each row.
+
+    A member that is left out, and null in all rows, is no field: it would be written and removed again.
     """
     of_rows = rows.select(**members)
     nulls = of_rows.null_count().row(0, named=True)
     absent = {each for group in _LEFT_OUT if all(nulls.get(each) == rows.height for each in group) for each in group}
-    said = of_rows.select(pl.struct(each for each in members if each not in absent).alias(name))
-    return rows.select(keys).hstack(said).group_by(keys, maintain_order=True).agg(name)
+    said = [each for each in members if each not in absent]
+    text = pl.struct(said).struct.json_encode()
+    for phrase in _not_said(said):
+        text = text.str.replace_all(phrase, "", literal=True)
+    return of_rows.select(text.alias(_TEXT)).to_series()
 
 
-def not_said(entries: Any) -> list[str]:
-    """How nulls that are left out are written in the JSON of a list, by its type."""
-    fields = {field.name for field in entries.inner.fields}
-    said = ["".join(f',"{each}":null' for each in group) for group in _LEFT_OUT if fields.issuperset(group)]
-    return [*said, NO_PERCENTAGE] if "tariff" in fields else said
+def _not_said(members: Collection[str]) -> list[str]:
+    """How nulls that are left out are written in JSON."""
+    said = ["".join(f',"{each}":null' for each in group) for group in _LEFT_OUT if set(members).issuperset(group)]
+    return [*said, NO_PERCENTAGE] if "tariff" in members else said

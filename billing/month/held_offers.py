@@ -90,8 +90,11 @@ def coupon_redemptions(business: Business, month: str = "", decided: pl.DataFram
         A month whose DECISIONS is not written yet, and its decisions on packages.
     """
     home, upgrades = business.home, _upgrades_at_once(business, month, decided)
-    tables = [part for each in home.months(PACKAGES) for part in home.parts(PACKAGES, each)]
-    key = (business.register.revision(), *map(file_stamp, tables)) if business.catalogue.coupons else None
+    key: tuple[object, ...] | None = None
+    if not _tested(business.asked_coupons).is_empty():
+        # Other coupons do not depend on packages.
+        tables = [part for each in home.months(PACKAGES) for part in home.parts(PACKAGES, each)]
+        key = (business.register.revision(), *map(file_stamp, tables))
     return business.computed.once(
         "redemptions", (key, tuple(upgrades.iter_rows())), lambda: _redemptions(business, upgrades)
     )

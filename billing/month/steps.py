@@ -205,12 +205,17 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
     )
     of_packages = pl.concat([closed, DECISIONS.conform(changes)])
     offers = [coupon_redemptions(business, month, of_packages).answers]
+    waits = business.lives.answers["outcome"].is_in([Outcome.PENDING, Outcome.SUPERSEDED]).any()
     asked = business.asked_add_ons
-    if business.lives.answers["outcome"].is_in([Outcome.PENDING, Outcome.SUPERSEDED]).any() or not asked.is_empty():
+    if waits or not asked.is_empty():
         decided_before = business.register.closed_decision_ids()
+        answers = without_decided_voids(answers, decided_before)
+        asked = asked.filter(~pl.col("decision_id").is_in(decided_before.implode()))
+    # All closed dates are read only where something may have become known after them.
+    if waits or not asked.is_empty():
         closed_dates = business.register.closed_dates()
         late = refused_after_close(business.lives.answers, closed_dates, decided_before)
-        answers = without_decided_voids(pl.concat([answers, late]), decided_before)
+        answers = pl.concat([answers, late])
         offers.append(late_add_on_answers(asked, closed_dates, decided_before))
     decisions = month_decisions(
         month,

@@ -1,5 +1,6 @@
 """True-ups of a month: issued against due, refunds, and the taxes of what is given back (rules 20 and 24)."""
 
+from datetime import date
 from typing import Final
 
 import polars as pl
@@ -20,9 +21,12 @@ from billing.rules.due_items import IDENTITY, refunded_item, refunded_kind
 from billing.rules.missing_accounts import while_parked
 from billing.rules.own_documents import shown_subscription_id
 from billing.rules.tax import running_taxes
-from billing.rules.true_ups import open_differences
+from billing.rules.true_ups import accounts_with_differences, open_differences
 
 _DATE: Final = ["account_id", "subscription_id", "billing_date"]
+# From so many documents on, the lines of accounts with differences are described alone, unless these are many, too.
+_MANY_DOCUMENTS: Final = 10_000
+_MANY_ACCOUNTS: Final = 10_000
 # What a cycle lacks of its minimum depends on its overages.
 _OF_USAGE: Final = (LineKind.OVERAGE, LineKind.MINIMUM_SPEND)
 
@@ -38,18 +42,22 @@ def month_differences(business: Business, since: str, before: str, later: Regist
     """
     months = months_between(since, months_after(before, -1))
     register, days = business.register, (first_day(since), first_day(before))
-    amounts, closed = register.issued_amounts(*days), register.closed_dates()
+    dues, closed = business.scan_months(DUES, months), register.closed_dates()
     if later is not None:
-        is_refund = pl.col("kind") == LineKind.REFUND
-        amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
         came_back = while_parked(later.closed_dates(), register.dates_gone_by())
         closed = pl.concat([closed, came_back])
-    amounts = _with_refunds_taken_back(business, amounts)
+    closed = closed.select("subscription_id", "billing_date").unique()
+    accounts = _differing(business, dues, closed, days)
+    amounts = register.issued_amounts(*days, accounts)
+    if later is not None:
+        is_refund = pl.col("kind") == LineKind.REFUND
+        refunds = later.issued_amounts(*days, accounts).filter(is_refund)
+        amounts = pl.concat([amounts.filter(~is_refund), refunds])
     differences = open_differences(
-        business.scan_months(DUES, months),
+        dues if accounts is None else dues.filter(pl.col("account_id").is_in(accounts)),
         business.scan_months(PARKED, months),
-        closed.select("subscription_id", "billing_date").unique(),
-        amounts,
+        closed,
+        _with_refunds_taken_back(business, amounts),
     )
     differences = _without_accepted_losses(differences, losses_that_stand(business))
     found = [
@@ -58,11 +66,27 @@ def month_differences(business: Business, since: str, before: str, later: Regist
     return joined(found, [*_DATE, *IDENTITY])
 
 
-def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
-    """Reverse refunds that a withdrawal took back: their fee is due again (rule 17)."""
-    taken_back = business.lives.answers.filter(
+def _differing(
+    business: Business, dues: pl.LazyFrame, closed: pl.DataFrame, days: tuple[date, date]
+) -> list[str] | None:
+    """As `accounts_with_differences`, of dues in `[days)`; None where all may be looked at: they are few, or most."""
+    register = business.register
+    if register.count() < _MANY_DOCUMENTS or not _taken_back(business).is_empty():
+        return None
+    accounts = accounts_with_differences(dues, closed, register.issued_sums(*days))
+    return accounts if len(accounts) < _MANY_ACCOUNTS else None
+
+
+def _taken_back(business: Business) -> pl.DataFrame:
+    """Answers to requests for refunds that were withdrawn."""
+    return business.lives.answers.filter(
         (pl.col("kind") == DecisionKind.REFUND) & (pl.col("reason") == DecisionReason.WITHDRAWN)
     )
+
+
+def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
+    """Reverse refunds that a withdrawal took back: their fee is due again (rule 17)."""
+    taken_back = _taken_back(business)
     if taken_back.is_empty():
         return amounts
     is_undone = (

@@ -240,7 +240,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
             keyed = drafts.select(*_KEYS, "number")
             documents = document_rows(drafts)
             # Insert documents after their lines, taxes and credits: triggers compare the sums.
-            insert_rows(connection, stored.lines, line_rows(numbered_lines(lines, keyed)))
+            insert_rows(connection, stored.lines, line_rows(numbered_lines(lines, keyed)), in_any_order=True)
             insert_rows(connection, stored.taxes, tax_rows(numbered_taxes(taxes, keyed)))
             insert_rows(connection, stored.credit_uses, credit_rows(drafts))
             insert_rows(connection, stored.documents, documents)

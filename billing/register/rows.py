@@ -23,6 +23,8 @@ _ROWS_PER_STATEMENT = 200
 # Limit of bound parameters: 999 in SQLite before 3.32, more than 30,000 in later versions and PostgreSQL.
 _VALUES_OF_OLDER_SQLITE: Final = 999
 _VALUES_PER_QUERY = 900
+# Columns with at most so many values tell rows apart that are inserted together.
+_FEW_VALUES: Final = 16
 
 
 def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
@@ -148,20 +150,55 @@ def from_integers(*names: str) -> list[pl.Expr]:
     ]
 
 
-def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
-    """Insert many rows per statement: the statement journal of the triggers costs once per statement, not per row."""
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame, *, in_any_order: bool = False) -> None:
+    """Insert many rows per statement: the statement journal of the triggers costs once per statement, not per row.
+
+    Parameters
+    ----------
+    in_any_order
+        Whether rows that are alike may come before others.
+    """
     if rows.is_empty():
         return
-    # A column that is left out is null: most lines have few of theirs.
-    rows = rows.drop(name for name, nulls in rows.null_count().row(0, named=True).items() if nulls == rows.height)
-    is_sqlite = connection.dialect.name == "sqlite"
-    most = _ROWS_PER_STATEMENT
-    if is_sqlite:
-        rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
+    # Binding values dominates the cost: in SQLite bind values shared by all rows of a statement once.
+    if connection.dialect.name != "sqlite":
+        _insert(connection, table, rows, _ROWS_PER_STATEMENT, shared=[])
+        return
+    rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
+    for alike in _alike(rows) if in_any_order else [rows]:
+        shared = _shared_columns(alike)
+        most = _ROWS_PER_STATEMENT
         if sqlite3.sqlite_version_info < (3, 32):
             most = min(most, _VALUES_OF_OLDER_SQLITE // rows.width)
-    # Binding values dominates the cost: in SQLite bind values shared by all rows once per statement.
-    shared = _shared_columns(rows) if is_sqlite else []
+        _insert(connection, table, alike, most, shared=shared)
+
+
+def _alike(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Rows that share all values of columns with few, where they fill a statement; then the others, in their order.
+
+    Of the lines of four plans with a coupon and an add-on this saves two fifths of the time.
+    """
+    counts = rows.select(pl.all().n_unique()).row(0, named=True)
+    few = [name for name, count in counts.items() if 1 < count <= _FEW_VALUES]
+    if not few:
+        yield rows
+        return
+    fills = pl.len().over(few) >= _ROWS_PER_STATEMENT
+    marked = rows.with_columns(fills.alias("_fills"))
+    yield from marked.filter("_fills").drop("_fills").partition_by(few, maintain_order=True)
+    others = marked.filter(~pl.col("_fills")).drop("_fills")
+    if not others.is_empty():
+        yield others
+
+
+def _insert(
+    connection: sa.Connection, table: sa.Table, rows: pl.DataFrame, most: int, *, shared: Sequence[str]
+) -> None:
+    """Insert `most` rows per statement, with the values of `shared` columns bound once for all of them."""
+    # A column that is left out is null: most lines have few of theirs.
+    null = [name for name, nulls in rows.null_count().row(0, named=True).items() if nulls == rows.height]
+    rows, shared = rows.drop(null), [name for name in shared if name not in null]
+    is_sqlite = connection.dialect.name == "sqlite"
     once = rows.select(shared).row(0) if shared else ()
     own = rows.drop(shared)
     head = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "  # noqa: S608 # our own names

@@ -49,9 +49,12 @@ def coupon_dues(
     coupons = _in_force(lines, redeemed, counted, cycles, catalogue)
     left = lines
     parts = [dues.clear().drop("coupon_allowed")]
-    for place in coupons["place"].unique().sort():
+    places = coupons["place"].unique().sort().to_list()
+    for place in places:
         taken = _taken(left, coupons.filter(pl.col("place") == place), catalogue)
         parts.append(taken.select(parts[0].columns))
+        if place == places[-1]:
+            break
         left = (
             left.join(taken.select("row", "off"), on="row", how="left", maintain_order="left")
             .with_columns(left=pl.col("left") - pl.col("off").fill_null(0))
@@ -67,7 +70,12 @@ def counted_documents(dues: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _lines(dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """The dues that a coupon may lower, in the order of their page, with `left`: what they cost, in minor units."""
+    """The dues that a coupon may lower, in the order of their page, numbered.
+
+    With `left`, what they cost in minor units, and `document`, the number of their document: to group by it takes half
+    the time of grouping by three texts.
+    """
+    begins = pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift()) for key in _DOCUMENT)
     kinds = {kind.value: place for place, kind in enumerate(SCHEDULED)}
     metrics = {metric.name: place for place, metric in enumerate(catalogue.metrics)}
     unit = 10 ** (MONEY.scale - catalogue.minor_units)
@@ -80,6 +88,7 @@ def _lines(dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         )
         .sort(*_DOCUMENT, "_kind", "_metric", "due_item", "cycle_start")
         .drop("_kind", "_metric")
+        .with_columns(document=begins.cum_sum())
         .with_row_index("row")
     )
 
@@ -87,7 +96,7 @@ def _lines(dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 def _in_force(
     lines: pl.DataFrame, redeemed: pl.DataFrame, counted: pl.DataFrame, cycles: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
-    """_DOCUMENT, coupon, place: which coupons a document takes, one after the other from place 0.
+    """document, coupon, place: which coupons a document takes, one after the other from place 0.
 
     Lower priority first, then by the instant and the request_id that redeemed it. A document of its own takes the
     coupons of percent that the document of its cycle took; it does not count.
@@ -97,7 +106,9 @@ def _in_force(
         schema={"coupon": pl.String, "priority": pl.Int64, "documents": pl.Int64, "is_percent": pl.Boolean},
         orient="row",
     )
-    documents = _with_holders(lines.select(_DOCUMENT).unique(maintain_order=True), cycles)
+    documents = _with_holders(
+        lines.select("document", *_DOCUMENT).unique("document", keep="first", maintain_order=True), cycles
+    )
     held = (
         documents.join(redeemed.drop("account_id"), left_on="holder", right_on="subscription_id")
         .filter(
@@ -105,29 +116,33 @@ def _in_force(
             & (pl.col("revoked_on").is_null() | (pl.col("counts_on") < pl.col("revoked_on")))
         )
         .sort("at", "request_id")
-        .group_by(*_DOCUMENT, "holder", "counts_on", "is_own", "coupon", maintain_order=True)
+        .group_by("document", "coupon", maintain_order=True)
         .agg(
-            times=pl.len(), since=pl.col("effective_on").min(), at=pl.col("at").first(), by=pl.col("request_id").first()
+            pl.col("holder", "counts_on", "is_own").first(),
+            times=pl.len(),
+            since=pl.col("effective_on").min(),
+            at=pl.col("at").first(),
+            by=pl.col("request_id").first(),
         )
         .join(terms, on="coupon")
         .filter(pl.col("is_percent") | ~pl.col("is_own"))
     )
     used = (
-        held.select(*_DOCUMENT, "coupon", "holder", "counts_on", "since")
+        held.select("document", "coupon", "holder", "counts_on", "since")
         .join(
             counted.rename({"billing_date": "used_on"}),
             left_on=["holder", "coupon"],
             right_on=["subscription_id", "coupon"],
         )
         .filter((pl.col("since") <= pl.col("used_on")) & (pl.col("used_on") < pl.col("counts_on")))
-        .group_by(*_DOCUMENT, "coupon")
+        .group_by("document", "coupon")
         .agg(used=pl.len())
     )
     return (
-        held.join(used, on=[*_DOCUMENT, "coupon"], how="left")
+        held.join(used, on=["document", "coupon"], how="left")
         .filter(pl.col("documents").is_null() | (pl.col("used").fill_null(0) < pl.col("documents") * pl.col("times")))
-        .sort(*_DOCUMENT, "priority", "at", "by")
-        .select(*_DOCUMENT, "coupon", place=pl.int_range(pl.len()).over(_DOCUMENT))
+        .sort("document", "priority", "at", "by")
+        .select("document", "coupon", place=pl.int_range(pl.len()).over("document"))
     )
 
 
@@ -159,11 +174,11 @@ def _taken(lines: pl.DataFrame, coupons: pl.DataFrame, catalogue: Catalogue) -> 
     wanted = [_lowers(coupon) for coupon in catalogue.coupons if coupon.name in coupons["coupon"].unique().to_list()]
     lowered = (
         lines.drop("coupon")
-        .join(coupons.drop("place"), on=_DOCUMENT, maintain_order="left")
+        .join(coupons.drop("place"), on="document", maintain_order="left")
         .filter(pl.any_horizontal(wanted) & (pl.col("left") > 0))
-        .with_columns(sum=pl.col("left").sum().over(_DOCUMENT))
+        .with_columns(sum=pl.col("left").sum().over("document"))
         .with_columns(whole=_whole(catalogue))
-        .pipe(spread, whole="whole", weight="left", over=_DOCUMENT)
+        .pipe(spread, whole="whole", weight="left", over=["document"])
         .rename({"part": "off"})
         .filter(pl.col("off") > 0)
     )

@@ -27,6 +27,8 @@ def spread(frame: pl.DataFrame, *, whole: str, weight: str, over: Sequence[str])
         _rest=(pl.col(whole) * pl.col(weight) % total).cast(pl.Int64),
         _place=pl.int_range(pl.len()),
     ).with_columns(_left=pl.col(whole) - pl.col("part").sum().over(over))
+    if not shared.select((pl.col("_left") > 0).any()).item():
+        return shared.drop("_rest", "_place", "_left")
     ranked = (
         shared.sort("_rest", "_place", descending=[True, False])
         .with_columns(_rank=pl.int_range(pl.len()).over(over))

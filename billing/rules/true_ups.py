@@ -7,6 +7,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.empty_frames import skip_if_empty
+from billing.model.quantities import INTEGER
 from billing.model.tables import DUES, PART_OF_A_FEE
 from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import IDENTITY, is_refunded
@@ -63,6 +64,28 @@ def open_differences(
         .select(*_KEYS, "due", "issued", *(pl.coalesce(name, f"{name}_issued") for name in _NAMED), *measured)
     )
     return _to_settle(both, refunded, parked)
+
+
+def accounts_with_differences(dues: pl.LazyFrame, closed: pl.DataFrame, issued: pl.DataFrame) -> list[str]:
+    """Accounts, sorted, of which `open_differences` may find any: most have none, and then need no description.
+
+    Parameters
+    ----------
+    dues, closed
+        As in `open_differences`.
+    issued
+        As `Register.issued_sums` of the same months.
+    """
+    amount = pl.col("amount").cast(MONEY).to_physical().cast(INTEGER)
+    due = dues.join(closed.lazy(), on=["subscription_id", "billing_date"], how="semi").select(*_KEYS, left=amount)
+    billed = issued.lazy().filter(pl.col("kind") != LineKind.REFUND)
+    differing = (
+        pl.concat([due, billed.select(*_KEYS, left=(-pl.col("issued")).cast(INTEGER))])
+        .group_by(_KEYS)
+        .agg(pl.col("left").sum())
+        .filter(pl.col("left") != 0)
+    )
+    return differing.select("account_id").unique().sort("account_id").collect()["account_id"].to_list()
 
 
 @skip_if_empty("differences")

@@ -3,7 +3,8 @@
 import polars as pl
 import pytest
 
-from billing.documents.left_out import grouped, not_said
+from billing.documents import left_out
+from billing.documents.left_out import written
 
 _KEYS = ["account_id"]
 _MEMBERS = ("line", "due_kind", "due_on", "metric", "rule", "coupon", "title")
@@ -20,11 +21,8 @@ def _texts(*names: str) -> dict[str, str]:
     """By account, which has the name of its only line: the list as it is stored."""
     rows = pl.DataFrame([(name, *_LINES[name]) for name in names], schema=["account_id", *_MEMBERS], orient="row")
     rows = rows.with_columns(pl.exclude("account_id", "line").cast(pl.String))
-    lists = grouped(rows, _KEYS, "lines", {name: pl.col(name) for name in _MEMBERS})
-    text = pl.struct("lines").struct.json_encode()
-    for said in not_said(lists.schema["lines"]):
-        text = text.str.replace_all(said, "", literal=True)
-    return dict(lists.select("account_id", text).iter_rows())
+    lists = written(rows, _KEYS, "lines", {name: pl.col(name) for name in _MEMBERS}, apart=pl.lit(value=False))
+    return dict(lists.iter_rows())
 
 
 @pytest.mark.parametrize("name", _LINES)
@@ -33,16 +31,48 @@ def test_a_line_is_written_alike_alone_and_beside_others(name: str) -> None:
 
 
 def test_only_nulls_that_are_left_out_are() -> None:
-    assert _texts("plain")["plain"] == '{"lines":[{"line":1,"metric":null}]}'
+    assert _texts("plain")["plain"] == '[{"line":1,"metric":null}]'
     assert _texts("settles what has no kind")["settles what has no kind"] == (
-        '{"lines":[{"line":5,"due_kind":null,"due_on":"2026-01-10","metric":"emails"}]}'
+        '[{"line":5,"due_kind":null,"due_on":"2026-01-10","metric":"emails"}]'
     )
 
 
 def test_lines_keep_their_order_in_each_document() -> None:
     rows = pl.DataFrame({"account_id": ["b", "a", "b"], "line": [1, 2, 3]})
-    lists = grouped(rows, _KEYS, "lines", {"line": pl.col("line")})
-    assert lists.to_dicts() == [
-        {"account_id": "b", "lines": [{"line": 1}, {"line": 3}]},
-        {"account_id": "a", "lines": [{"line": 2}]},
-    ]
+    lists = written(rows, _KEYS, "lines", {"line": pl.col("line")}, apart=pl.lit(value=False))
+    assert lists.rows() == [("b", '[{"line":1},{"line":3}]'), ("a", '[{"line":2}]')]
+
+
+def test_many_lines_are_written_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pl.DataFrame(
+        [
+            ("a", 1, None, None, "9.00", None),
+            ("a", 2, "emails", None, "1.00", [{"up_to": "5"}]),
+            ("b", 1, None, None, "9.00", None),
+            ("b", 2, None, "spring", "-0.90", None),
+            ("c", 1, None, "spring", "-0.90", None),
+            ("c", 2, "emails", None, "1.00", None),
+            ("d", 1, None, None, "9.00", [{"up_to": None}]),
+        ],
+        schema={
+            "account_id": pl.String,
+            "line": pl.Int32,
+            "metric": pl.String,
+            "coupon": pl.String,
+            "amount": pl.String,
+            "settles": pl.List(pl.Struct({"up_to": pl.String})),
+        },
+        orient="row",
+    )
+    members = {name: pl.col(name) for name in rows.columns[1:]}
+
+    def lists() -> list[tuple[str, str]]:
+        return written(rows, _KEYS, "lines", members, apart=pl.col("metric").is_not_null()).rows()
+
+    one_by_one = lists()
+    monkeypatch.setattr(left_out, "_MANY", 1)
+    assert lists() == one_by_one
+    assert one_by_one[2] == (
+        "c",
+        '[{"line":1,"metric":null,"coupon":"spring","amount":"-0.90"},{"line":2,"metric":"emails","amount":"1.00"}]',
+    )

@@ -1,12 +1,19 @@
 """Coupons on documents: order, spread, limits, and what is learnt later (rule 29)."""
 
+from collections.abc import Sequence
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
+from billing.month import true_ups
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
+from billing.month.true_ups import month_differences
+from billing.register.register import Register
 from billing.reports.verify import disagreements
 from billing.starter import starter_catalogue
 from tests.by_steps import bill_by_steps, rows
@@ -243,3 +250,28 @@ def test_a_yen_business_rounds_to_whole_yen(tmp_path: Path) -> None:
     # 7.5 % of 10,200 is 765; 742.5 and 22.5 become 743 and 22: the earlier line takes the unit.
     assert nets(business, "acme") == ["9157.00", "9435.00"]
     assert [line[-1] for line in lines_of(business, "acme", "2026-02-10")] == ["9900.00", "300.00", "-743.00", "-22.00"]
+
+
+def test_differences_are_those_of_few_documents_where_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = home(tmp_path)
+    for name in ("late", "same"):
+        landing.customer(name, coupon="ever")
+        landing.use(name, emails=27_350)
+    bill_by_steps(landing.root, *FEBRUARY)
+    landing.use("late", emails=1_000, delivered="2026-03-05")
+    business = bill_by_steps(landing.root, *MARCH, issues=False)
+    found = month_differences(business, "2026-01", "2026-03")
+    assert found.select("account_id", "kind").rows() == [("late", "coupon"), ("late", "overage")]
+    described: list[object] = []
+    asked = business.register.issued_amounts
+
+    def issued_amounts(_: Register, since: date, until: date, accounts: Sequence[str] | None = None) -> pl.DataFrame:
+        described.append(accounts)
+        return asked(since, until, accounts)
+
+    monkeypatch.setattr(true_ups, "_MANY_DOCUMENTS", 1)
+    monkeypatch.setattr(Register, "issued_amounts", issued_amounts)
+    assert_frame_equal(month_differences(business, "2026-01", "2026-03"), found)
+    assert described == [["late"]]

@@ -317,6 +317,13 @@ def test_what_was_issued_is_read_back_exactly(register: Register) -> None:
     assert register.documents()["total"].cast(pl.String).to_list() == ["117.8100", "117.8100"]
     amounts = register.issued_amounts(FEBRUARY, date(2026, 2, 11))
     assert amounts["issued"].cast(pl.String).to_list() == ["99.0000", "99.0000"]
+    assert_frame_equal(register.issued_amounts(FEBRUARY, date(2026, 2, 11), ["beta"]), amounts.tail(1))
+    assert register.issued_amounts(FEBRUARY, date(2026, 2, 11), []).schema == amounts.schema
+    sums = register.issued_sums(FEBRUARY, date(2026, 2, 11)).sort("account_id")
+    assert sums.select("account_id", "kind", "issued").rows() == [
+        ("acme", "package_fee", 990_000),
+        ("beta", "package_fee", 990_000),
+    ]
     assert (register.first_closed_date(), register.latest_issued_on()) == (FEBRUARY, FEBRUARY)
     assert register.closed_decision_ids().to_list() == ["acme-1", "beta-1"]
 

@@ -95,7 +95,7 @@ def test_rows_that_stand_twice_and_their_postings_are_repaired(landing: Landing)
         table = pl.read_parquet(path)
         pl.concat([table, table]).sort("number").write_parquet(path)
     entries = pl.read_parquet(books).with_columns(debit=pl.col("debit") * 2)
-    entries.cast(dict(pl.read_parquet_schema(books))).write_parquet(books)
+    entries.cast(pl.Schema(pl.read_parquet_schema(books))).write_parquet(books)
     assert overage("verify", "--home", home).status == 1
     ended = overage("repair", "--home", home)
     assert [str(path) in ended.output for path in before] == [True] * 3

@@ -82,7 +82,9 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
     # A first document that was just issued may be refunded already.
     refunds = NOTHING if only_drafts else _issue_refunds(business, month, refunding, issued)
     for shard in each_shard(business, month):
-        rows = issued.rows(shard, month).and_then(refunds.of(shard.home.buckets))
+        rows = issued.rows(shard, month)
+        if issued.is_all:
+            rows = rows.and_then(refunds.of(shard.home.buckets))  # else the register, which knows them already
         part = issued.parts.get(shard.home.buckets)
         _write_what_issuing_moved(shard, month, through, part.closing if part else None)
         write_issued(shard, month, rows)

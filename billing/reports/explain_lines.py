@@ -251,7 +251,7 @@ def _what_moved(business: Business, document: dict[str, Any], line: dict[str, An
     missing = missing_usage(business, line["cycle_start"], line["due_on"])
     if missing:
         return f"{missing}; of what is left "
-    others = "requests, or the rules of its tariff," if metric.by else "or requests,"
+    others = "requests, payments, or the rules of its tariff," if metric.by else "requests, or payments,"
     return f"deliveries up to {document['issued_on']}, {others} have changed since: "
 
 

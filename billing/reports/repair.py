@@ -11,20 +11,25 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.exceptions import PolarsError
 
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import delivered_files, delivery_day
 from billing.ingest.parsed_files import FileVersion, parsed_name
 from billing.ingest.parsed_locations import is_shared
 from billing.ingest.state import read_state, write_state
+from billing.model.account_tables import JOURNAL
+from billing.model.tables import DOCUMENTS, LINES
 from billing.month.recorded_inputs.runs import last_as_of, record_run
 from billing.month.shards import shards_record
 from billing.store.files import remove_file
 from billing.store.home import Home
 
 _MOST_TOLD: Final = 3
+_BOOKED: Final = {DOCUMENTS.name, LINES.name, JOURNAL.name}
 _ROWS_AT_ONCE: Final = 65_536
 
 
@@ -69,7 +74,7 @@ def repair(home: Home) -> tuple[list[Damage], list[Damage]]:
     tuple
         What was removed, and what cannot be rebuilt and was left alone.
     """
-    damaged = damaged_files(home)
+    damaged = [*damaged_files(home), *_repeating(home)]
     removed = [damage for damage in damaged if damage.can_be_made_again]
     # Invalidate first: until a file is removed, nothing mistakes its absence for no rows.
     _ingest_again(home, {day for damage in removed if (day := _delivery_day(damage.path)) is not None})
@@ -84,6 +89,10 @@ def repair(home: Home) -> tuple[list[Damage], list[Damage]]:
         if damage.path.parent.parent.name == "parsed_files":
             remove_hashes(damage.path)
         remove_file(damage.path)
+    if any(damage.path.parent.parent.name in _BOOKED for damage in removed):
+        # A month's postings are made from the lines of all documents.
+        for record in home.lake.glob(f"{JOURNAL.name}/*/built_from.json"):
+            remove_file(record)
     as_of = last_as_of(home.root)
     if removed and as_of is not None:
         # Rebuild what covers the whole home, too.
@@ -102,6 +111,30 @@ def _faults(path: Path) -> Iterator[str]:
                 pass
     except (OSError, ValueError, pa.ArrowException) as error:
         yield str(error).splitlines()[0][:200]
+
+
+def _repeating(home: Home) -> Iterator[Damage]:
+    """Copies of the register in which a row stands twice, and journals that were made from them."""
+    # The rows are sorted by the key.
+    twice = [pl.all_horizontal(pl.col(each.key) == pl.col(each.key).shift()).any() for each in (DOCUMENTS, LINES)]
+    unbalanced = (pl.col("debit").sum() != pl.col("credit").sum()).over("kind", "entry").any()
+    for table, fault, reason in (
+        (DOCUMENTS, twice[0], "has a document twice"),
+        (LINES, twice[1], "has a line twice"),
+        (JOURNAL, unbalanced, "has an entry whose debits are not its credits"),
+    ):
+        for month in home.months(table):
+            for path in home.parts(table, month):
+                if _read(path, fault):
+                    yield Damage(path, reason, can_be_made_again=True)
+
+
+def _read(path: Path, value: pl.Expr) -> bool:
+    """The value; False of a file that cannot be read."""
+    try:
+        return bool(pl.scan_parquet(path, hive_partitioning=False, glob=False).select(value).collect().item())
+    except (OSError, PolarsError):
+        return False
 
 
 def _archived(home: Home) -> list[FileVersion]:

@@ -71,6 +71,38 @@ def test_a_fee_is_deferred_and_released_by_the_days_of_its_cycle(landing: Landin
     } == postings(landing.root, "2026-03")
 
 
+def test_a_fee_is_refunded_by_the_run_that_bills_it_in_a_month_with_documents(landing: Landing) -> None:
+    home = landing.root
+    bill_once(home, "2026-01", "2026-01-15")
+    landing.customer("brief", on="2026-01-20")
+    landing.request("brief", "refund", "2026-01-22T10:00:00Z")
+    ended = bill(home, "2026-01", "2026-01-25")
+    assert (ended.status, overage("verify", "--home", home).status) == (0, 0), ended.messages
+    assert [(row["kind"], row["total"]) for row in show(home, "documents", account_id="brief")] == [
+        ("credit_note", "-99.00"),
+        ("invoice", "99.00"),
+    ]
+    assert sum(postings(home, "2026-01", "brief").values()) == 0
+
+
+def test_rows_that_stand_twice_and_their_postings_are_repaired(landing: Landing) -> None:
+    home = landing.root
+    bill_once(home, "2026-01", "2026-01-15")
+    copied = [home / "lake" / name / "billing_month=2026-01" / f"{name}.parquet" for name in ("documents", "lines")]
+    books = home / "lake" / "journal" / "billing_month=2026-01" / "journal.parquet"
+    before = {path: path.read_bytes() for path in (*copied, books)}
+    for path in copied:
+        table = pl.read_parquet(path)
+        pl.concat([table, table]).sort("number").write_parquet(path)
+    entries = pl.read_parquet(books).with_columns(debit=pl.col("debit") * 2)
+    entries.cast(pl.Schema(pl.read_parquet_schema(books))).write_parquet(books)
+    assert overage("verify", "--home", home).status == 1
+    ended = overage("repair", "--home", home)
+    assert [str(path) in ended.output for path in before] == [True] * 3
+    assert (bill(home, "2026-01", "2026-01-15").status, overage("verify", "--home", home).status) == (0, 0)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 @dataclass(frozen=True)
 class Books:
     """The homes of a business as its books were on some days."""

@@ -451,7 +451,7 @@ def test_explain_does_not_mix_what_was_known_at_issue_with_what_is_known_now(tol
         entries = told.explained(told.drafted, told.number(account), "--all")
         return {each["kind"]: each["arithmetic"] for each in entries if each["metric"] == metric}
 
-    moved = "deliveries up to 2026-02-15, or requests, have changed since: "
+    moved = "deliveries up to 2026-02-15, requests, or payments, have changed since: "
     backfilled = found("backfilled", "emails")
     assert backfilled["overage"][:3] == [
         "measured when this was issued: 16000",

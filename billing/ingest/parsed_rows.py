@@ -146,10 +146,10 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
         found = fields[places]
         found = found.with_columns(reason=_reason(chunk, found, demands, spoilt))
         reasons = reasons.scatter(places, found["reason"])
-        told = found["reason"].ne_missing(pl.Series([IGNORED]))
-        found, places = found.filter(told), places.filter(told)
+        is_kept = found["reason"].ne_missing(pl.Series([IGNORED]))
+        found, places = found.filter(is_kept), places.filter(is_kept)
         texts = texts.scatter(places, mask_card_number_column(chunk.texts(places)))
-        words = fault_words(found.columns, demands, spoilt, chunk.expected_time, chunk.number_form)
+        words = fault_words(tuple(found.columns), tuple(demands), tuple(spoilt), chunk.expected_time, chunk.number_form)
         words = found.select(_with_labels(words, chunk.labels)).to_series()
         details = details.scatter(places, mask_card_number_column(words))
     rows = fields.with_columns(*_masked_dimensions(fields, types), reasons, texts, details)
@@ -303,12 +303,11 @@ def _are_short(texts: pl.Series, integers: pl.Series) -> bool:
     """Whether all texts are whole numbers of at most 18 digits, without a plus sign."""
     if texts.null_count() != integers.null_count():
         return False
-    lowest, highest, first = integers.min(), integers.max(), texts.min()
-    if lowest is None or highest is None or first is None:
+    if integers.null_count() == len(integers):
         return True
     # Of what begins a whole number a plus sign is the first in order.
-    is_short = -(10**_MOST_DIGITS) < lowest and highest < 10**_MOST_DIGITS  # type: ignore[operator]  # they are numbers
-    return is_short and not str(first).startswith("+")
+    lowest, highest = int(str(integers.min())), int(str(integers.max()))
+    return -(10**_MOST_DIGITS) < lowest <= highest < 10**_MOST_DIGITS and not str(texts.min()).startswith("+")
 
 
 def with_details(rows: pl.DataFrame) -> pl.DataFrame:

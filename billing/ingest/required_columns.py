@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Final
 
@@ -103,10 +103,11 @@ def shown(text: pl.Expr) -> pl.Expr:
     return pl.format("'{}'", text.str.slice(0, _LONGEST_FOUND).str.replace_all(CONTROL, "\N{REPLACEMENT CHARACTER}"))
 
 
+@lru_cache(maxsize=64)
 def fault_words(
-    columns: Collection[str],
-    demands: Sequence[Demand],
-    spoilt: Sequence[str],
+    columns: tuple[str, ...],
+    demands: tuple[Demand, ...],
+    spoilt: tuple[str, ...],
     expected_time: str = "",
     number_form: str = "",
 ) -> pl.Expr:

@@ -5,7 +5,7 @@ for. Only what is neither is matched with a regular expression.
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import and_
 from typing import Final
 
@@ -14,7 +14,7 @@ import polars as pl
 from billing.ingest.formats.line_layout import Field, LineLayout, column, plain_scalars
 from billing.model.json_paths import Path
 
-_COMMON: Final = 0.995
+_COMMON_SHARE: Final = 0.995
 """Share of the lines with the same text in a field, from which on it is compared as a whole."""
 
 
@@ -41,17 +41,10 @@ class LaidOutLines:
         """
         self.layout = layout
         self._columns = columns
-        paths = [path for _, path in columns]
-        self._places = [_Place(number, field, paths) for number, field in enumerate(layout.fields)]
-        _note_common(cut, self._places)
-        self._looked = (
-            cut.lazy()
-            .with_columns(named for place in self._places for named in place.name())
-            .with_columns(place.read(is_ascii=is_ascii) for place in self._places)
-            .with_columns(place.compare() for place in self._places)
-            .select(name for place in self._places for name in place.names)
-            .collect()
-        )
+        paths = tuple(path for _, path in columns)
+        self._places, named, read, compared = _expressions(layout, paths, _common(cut, layout), is_ascii=is_ascii)
+        names = [name for place in self._places for name in place.names]
+        self._looked = cut.lazy().with_columns(named).with_columns(read).with_columns(compared).select(names).collect()
         self.matching, self._is_plain = self._match(cut)
 
     def read(self, rows: pl.Series, which: pl.Series) -> pl.DataFrame:
@@ -86,7 +79,9 @@ class LaidOutLines:
         texts = cut.select(place.column for place in doubtful)[others].with_columns(others.alias("line"))
         found = texts.filter(pl.all_horizontal(place.field.matches(place.column) for place in doubtful))
         bare = [place for place in doubtful if not place.field.is_text]
-        is_odd = any(found.select(place.field.may_be_odd(place.column).any() for place in bare).row(0)) if bare else False
+        is_odd = (
+            any(found.select(place.field.may_be_odd(place.column).any() for place in bare).row(0)) if bare else False
+        )
         return matching.scatter(found["line"], values=True), not is_odd
 
     def _texts(self, path: Path) -> pl.Expr:
@@ -107,14 +102,13 @@ class LaidOutLines:
 class _Place:
     """A field of a layout among those of lines, and the names by which it is read."""
 
-    def __init__(self, number: int, field: Field, paths: Sequence[Path]) -> None:
-        self.field = field
+    def __init__(self, number: int, field: Field, paths: Sequence[Path], common: str | None) -> None:
+        """`common` is the value that nearly all lines have."""
+        self.field, self._common = field, common
         self.column, self.value, self.sure = column(number), f"value {number}", f"sure {number}"
         beside = [path[-1] for path in paths if path[:-1] == field.path[:-1] and isinstance(path[-1], str)]
         self._names = [field.path[-1]] if field.is_fixed else list(dict.fromkeys(beside))
         self._named = {name: f"name {number} {place}" for place, name in enumerate(self._names)}
-        self.is_common = False
-        """Whether the field has the same text on nearly all lines."""
 
     @property
     def names(self) -> list[str]:
@@ -137,21 +131,15 @@ class _Place:
     def name(self) -> list[pl.Expr]:
         """By name, whether the field begins as the member does when it has it."""
         text = pl.col(self.column)
-        return [
-            (text == self.common if self.is_common else text.str.starts_with(self.field.opening(name))).alias(named)
-            for name, named in self._named.items()
-        ]
-
-    @property
-    def common(self) -> str:
-        """The field on the line that the layout is of, where it has a fixed name."""
-        return f"{self.field.before}{self.field.first}{self.field.after}"
+        if self._common is not None:
+            return [(text == _with(self.field, self._common)).alias(named) for named in self._named.values()]
+        return [text.str.starts_with(self.field.opening(name)).alias(named) for name, named in self._named.items()]
 
     def read(self, *, is_ascii: bool) -> pl.Expr:
         """The text at the place of the value; null where the member has none of the names."""
         text, start = pl.col(self.column), self._by_name([len(self.field.opening(name)) for name in self._names])
-        if self.is_common:
-            value = pl.lit(self.field.first)
+        if self._common is not None:
+            value = pl.lit(self._common)
         elif is_ascii or not self.field.is_text:
             # Lengths below zero, of fields that do not match, wrap around: what is read then is not used.
             value = text.str.slice(start, text.str.len_bytes() - self._bytes_around())
@@ -163,7 +151,7 @@ class _Place:
         """Whether the field is what most fields of the layout are."""
         text, after = pl.col(self.column), self.field.after
         found = pl.any_horizontal(pl.lit(value=False), *self._named.values())
-        if not self.is_common:
+        if self._common is None:
             # A text that lacks its end may still end with a quotation mark: that of its beginning.
             found &= (
                 text.str.len_bytes() >= self._bytes_around() if self.field.is_text else _is_whole(pl.col(self.value))
@@ -184,13 +172,38 @@ class _Place:
         return found
 
 
-def _note_common(cut: pl.DataFrame, places: Sequence[_Place]) -> None:
-    """Note the fields with the same text on nearly all lines."""
-    texts = [place for place in places if place.is_certain]
-    if texts and len(cut):
-        shares = cut.select((pl.col(place.column) == place.common).mean() for place in texts).row(0)
-        for place, share in zip(texts, shares, strict=True):
-            place.is_common = (share or 0) >= _COMMON
+@lru_cache(maxsize=64)
+def _expressions(
+    layout: LineLayout, paths: tuple[Path, ...], common: tuple[tuple[int, str], ...], *, is_ascii: bool
+) -> tuple[list[_Place], list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
+    """The places of a layout, and what is computed of them one after the other; the files of a month are alike."""
+    texts = dict(common)
+    places = [_Place(number, field, paths, texts.get(number)) for number, field in enumerate(layout.fields)]
+    return (
+        places,
+        [named for place in places for named in place.name()],
+        [place.read(is_ascii=is_ascii) for place in places],
+        [place.compare() for place in places],
+    )
+
+
+def _common(cut: pl.DataFrame, layout: LineLayout) -> tuple[tuple[int, str], ...]:
+    """Numbers and values of the fields of text that nearly all lines share with the one that the layout is of."""
+    fields = {number: field for number, field in enumerate(layout.fields) if field.is_fixed and field.is_text}
+    if not fields or cut.is_empty():
+        return ()
+    is_first = ((pl.col(column(number)) == _with(field, field.first)) for number, field in fields.items())
+    shares = cut.select(same.mean() for same in is_first).row(0)
+    return tuple(
+        (number, field.first)
+        for (number, field), share in zip(fields.items(), shares, strict=True)
+        if (share or 0) >= _COMMON_SHARE
+    )
+
+
+def _with(field: Field, value: str) -> str:
+    """The text of a field with a fixed name and some value."""
+    return f"{field.before}{value}{field.after}"
 
 
 def _is_whole(text: pl.Expr) -> pl.Expr:

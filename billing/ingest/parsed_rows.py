@@ -150,8 +150,8 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
         found, places = found.filter(is_kept), places.filter(is_kept)
         texts = texts.scatter(places, mask_card_number_column(chunk.texts(places)))
         words = fault_words(tuple(found.columns), tuple(demands), tuple(spoilt), chunk.expected_time, chunk.number_form)
-        words = found.select(_with_labels(words, chunk.labels)).to_series()
-        details = details.scatter(places, mask_card_number_column(words))
+        told = found.select(_with_labels(words, chunk.labels)).to_series()
+        details = details.scatter(places, mask_card_number_column(told))
     rows = fields.with_columns(*_masked_dimensions(fields, types), reasons, texts, details)
     return rows.select(*PARSED, *values)
 

@@ -242,7 +242,7 @@ class Layouts:
             free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
             found = []
             for layout in self.known:
-                laid_out = LaidOutLines(cut, layout, self.columns, is_ascii=lines.is_ascii)
+                laid_out = LaidOutLines(cut, layout, self.columns)
                 laid_out.matching &= free
                 found.append(laid_out)
                 free &= ~laid_out.matching

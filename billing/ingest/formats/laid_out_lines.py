@@ -14,7 +14,8 @@ import polars as pl
 from billing.ingest.formats.line_layout import Field, LineLayout, column, plain_scalars
 from billing.model.json_paths import Path
 
-_COMMON_SHARE: Final = 0.995
+_FIRST_LINES: Final = 250
+_COMMON_SHARE: Final = 0.99
 """Share of the lines with the same text in a field, from which on it is compared as a whole."""
 
 
@@ -27,22 +28,18 @@ class LaidOutLines:
         Whether each line has the layout, assuming that its `quotes` and `commas` match.
     """
 
-    def __init__(
-        self, cut: pl.DataFrame, layout: LineLayout, columns: Sequence[tuple[str, Path]], *, is_ascii: bool
-    ) -> None:
+    def __init__(self, cut: pl.DataFrame, layout: LineLayout, columns: Sequence[tuple[str, Path]]) -> None:
         """Look at lines as `line_layout.cut_lines` splits them.
 
         Parameters
         ----------
         columns
             Names of columns, and the paths of what they hold.
-        is_ascii
-            Whether all text of the lines is.
         """
         self.layout = layout
         self._columns = columns
         paths = tuple(path for _, path in columns)
-        self._places, named, read, compared = _expressions(layout, paths, _common(cut, layout), is_ascii=is_ascii)
+        self._places, named, read, compared = _expressions(layout, paths, _common(cut, layout))
         names = [name for place in self._places for name in place.names]
         self._looked = cut.lazy().with_columns(named).with_columns(read).with_columns(compared).select(names).collect()
         self.matching, self._is_plain = self._match(cut)
@@ -135,17 +132,19 @@ class _Place:
             return [(text == _with(self.field, self._common)).alias(named) for named in self._named.values()]
         return [text.str.starts_with(self.field.opening(name)).alias(named) for name, named in self._named.items()]
 
-    def read(self, *, is_ascii: bool) -> pl.Expr:
+    def read(self) -> pl.Expr:
         """The text at the place of the value; null where the member has none of the names."""
-        text, start = pl.col(self.column), self._by_name([len(self.field.opening(name)) for name in self._names])
         if self._common is not None:
-            value = pl.lit(self._common)
-        elif is_ascii or not self.field.is_text:
-            # Lengths below zero, of fields that do not match, wrap around: what is read then is not used.
-            value = text.str.slice(start, text.str.len_bytes() - self._bytes_around())
-        else:
-            value = text.str.slice(start).str.head(-len(self.field.after))
-        return value.alias(self.value)
+            return pl.lit(self._common).alias(self.value)
+        # Slices at fixed places take half as long as those at places that expressions tell.
+        by_start: dict[int, list[str]] = {}
+        for name, named in self._named.items():
+            by_start.setdefault(len(self.field.opening(name)), []).append(named)
+        value = pl.lit(None, pl.String)
+        for start, named_alike in by_start.items():
+            own = pl.col(self.column).str.slice(start)
+            value = own if len(by_start) == 1 else pl.when(pl.any_horizontal(named_alike)).then(own).otherwise(value)
+        return (value.str.head(-len(self.field.after)) if self.field.after else value).alias(self.value)
 
     def compare(self) -> pl.Expr:
         """Whether the field is what most fields of the layout are."""
@@ -174,7 +173,7 @@ class _Place:
 
 @lru_cache(maxsize=64)
 def _expressions(
-    layout: LineLayout, paths: tuple[Path, ...], common: tuple[tuple[int, str], ...], *, is_ascii: bool
+    layout: LineLayout, paths: tuple[Path, ...], common: tuple[tuple[int, str], ...]
 ) -> tuple[list[_Place], list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
     """The places of a layout, and what is computed of them one after the other; the files of a month are alike."""
     texts = dict(common)
@@ -182,23 +181,22 @@ def _expressions(
     return (
         places,
         [named for place in places for named in place.name()],
-        [place.read(is_ascii=is_ascii) for place in places],
+        [place.read() for place in places],
         [place.compare() for place in places],
     )
 
 
 def _common(cut: pl.DataFrame, layout: LineLayout) -> tuple[tuple[int, str], ...]:
     """Numbers and values of the fields of text that nearly all lines share with the one that the layout is of."""
-    fields = {number: field for number, field in enumerate(layout.fields) if field.is_fixed and field.is_text}
-    if not fields or cut.is_empty():
-        return ()
-    is_first = ((pl.col(column(number)) == _with(field, field.first)) for number, field in fields.items())
-    shares = cut.select(same.mean() for same in is_first).row(0)
-    return tuple(
-        (number, field.first)
-        for (number, field), share in zip(fields.items(), shares, strict=True)
-        if (share or 0) >= _COMMON_SHARE
-    )
+    found = {number: field for number, field in enumerate(layout.fields) if field.is_fixed and field.is_text}
+    # Most fields are told apart by their first lines.
+    for lines in (cut.head(_FIRST_LINES), cut):
+        if not found or lines.is_empty():
+            return ()
+        is_same = (pl.col(column(number)) == _with(field, field.first) for number, field in found.items())
+        shares = dict(zip(found, lines.select(same.mean() for same in is_same).row(0), strict=True))
+        found = {number: field for number, field in found.items() if (shares[number] or 0) >= _COMMON_SHARE}
+    return tuple((number, field.first) for number, field in found.items())
 
 
 def _with(field: Field, value: str) -> str:

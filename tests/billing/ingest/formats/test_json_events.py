@@ -124,7 +124,7 @@ def test_a_layout_holds_for_other_content_and_other_names_of_what_is_measured() 
         '{"ix":"x","data":{"b": 2,"z":""}}',
     ]
     cut = cut_lines(FIRST_LINE + "\n".join(lines).encode(), 3)
-    found = LaidOutLines(cut, layout, event_columns([("data", "bytes")]), is_ascii=False)
+    found = LaidOutLines(cut, layout, event_columns([("data", "bytes")]))
     assert found.matching.to_list() == [True, False, False]
 
 

@@ -138,22 +138,19 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
     fields, spoilt = _trim_identifiers(chunk)
     values = [column for column in fields.columns if column not in FIELDS]
     demands = demands_of(types, flat=flat, columns=values)
-    nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(fields))
-    reasons, texts, details = (nothing.alias(name) for name in ("reason", "text", "detail"))
-    # Few rows are wrong: find them first, then what is wrong with them.
-    places = _doubtful(chunk, fields, demands, spoilt, types)
+    rows = fields.with_columns(*_masked_dimensions(fields, types), reason=_reason(chunk, fields, demands, spoilt))
+    is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(value=False)
+    if "ignored" in fields.columns:
+        is_of_no_use &= pl.col("reason").ne_missing(pl.lit(IGNORED))
+    places = rows.select(is_of_no_use.arg_true()).to_series()
+    texts = pl.Series("text", [None], dtype=pl.String).new_from_index(0, len(rows))
+    details = texts.alias("detail")
     if len(places):
-        found = fields[places]
-        found = found.with_columns(reason=_reason(chunk, found, demands, spoilt))
-        reasons = reasons.scatter(places, found["reason"])
-        is_kept = found["reason"].ne_missing(pl.Series([IGNORED]))
-        found, places = found.filter(is_kept), places.filter(is_kept)
         texts = texts.scatter(places, mask_card_number_column(chunk.texts(places)))
-        words = fault_words(tuple(found.columns), tuple(demands), tuple(spoilt), chunk.expected_time, chunk.number_form)
-        told = found.select(_with_labels(words, chunk.labels)).to_series()
-        details = details.scatter(places, mask_card_number_column(told))
-    rows = fields.with_columns(*_masked_dimensions(fields, types), reasons, texts, details)
-    return rows.select(*PARSED, *values)
+        words = fault_words(rows.columns, demands, spoilt, chunk.expected_time, chunk.number_form)
+        found = rows[places].select(_with_labels(words, chunk.labels)).to_series()
+        details = details.scatter(places, mask_card_number_column(found))
+    return rows.with_columns(texts, details).select(*PARSED, *values)
 
 
 def _masked_dimensions(fields: pl.DataFrame, types: EventTypes) -> list[pl.Series]:
@@ -205,34 +202,36 @@ def are_visible(letters: pa.Buffer | None) -> bool:
     return bool(values.min() >= lowest and values.max() <= highest)  # type: ignore[operator]  # bytes are numbers
 
 
-def _doubtful(
-    chunk: Chunk, fields: pl.DataFrame, demands: Sequence[Demand], spoilt: Sequence[str], types: EventTypes
-) -> pl.Series:
-    """Positions of the rows that have a reason, or a type that nothing measures."""
-    columns = {demand.column for demand in demands if demand.column in fields.columns}
-    integers = _short_integers(fields.select(sorted(filter(None, columns))))
-    found = (
-        pl.col("unparseable")
-        | _absent(fields, demands).fill_null(value=True)
-        | _impossible(fields, demands, spoilt, integers).fill_null(value=False)
-        | pl.col("time_fault").is_not_null()
-        | ~of_type(list(types)).fill_null(value=False)
-    )
-    for name in ("unmapped", "ignored"):
-        if name in fields.columns:
-            found |= pl.col(name)
-    if chunk.unfinished is not None:
-        found |= pl.col("row") == chunk.unfinished
-    return fields.select(found.alias("doubtful")).to_series().arg_true()
-
-
 def _reason(chunk: Chunk, fields: pl.DataFrame, demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
+    absent = pl.col("incomplete") | (pl.col("time").is_null() & pl.col("time_fault").is_null())
+    for name in IDENTIFIERS:
+        absent |= pl.col(name).is_null() | (pl.col(name) == "")
+    impossible = pl.lit(False)
+    for name in spoilt:
+        impossible |= pl.col(name).str.contains(CONTROL)
+    by_column: dict[str, list[Demand]] = {}
+    for demand in demands:
+        if demand.column is None:
+            absent |= pl.col("type") == demand.event
+        elif demand.column in fields.columns:
+            by_column.setdefault(demand.column, []).append(demand)
+    integers = _short_integers(fields.select(list(by_column)))
+    for column, asked in by_column.items():
+        text = pl.col(column)
+        absent |= of_type([demand.event for demand in asked]) & (text.is_null() | (text == ""))
+        numbers = [demand.event for demand in asked if demand.content != "text"]
+        unsigned = [demand.event for demand in asked if demand.content == "unsigned"]
+        if column not in integers:
+            impossible |= of_type(numbers) & (~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE))
+            impossible |= of_type(unsigned) & text.str.contains(BELOW_ZERO)
+        elif (is_below_zero := integers[column] < 0).any():
+            impossible |= of_type(unsigned) & pl.lit(is_below_zero)
     reason = (
         pl.when("unparseable")
         .then(pl.lit(UNPARSEABLE))
-        .when(_absent(fields, demands).fill_null(value=True))
+        .when(absent.fill_null(value=True))
         .then(pl.lit(MISSING_FIELD))
-        .when(_impossible(fields, demands, spoilt, {}).fill_null(value=False))
+        .when(impossible.fill_null(value=False))
         .then(pl.lit(IMPOSSIBLE_VALUE))
         .otherwise("time_fault")
     )
@@ -245,69 +244,27 @@ def _reason(chunk: Chunk, fields: pl.DataFrame, demands: Sequence[Demand], spoil
     return pl.when(pl.col("row") == chunk.unfinished).then(pl.lit(UNFINISHED_LINE)).otherwise(reason)
 
 
-def _absent(fields: pl.DataFrame, demands: Sequence[Demand]) -> pl.Expr:
-    """Whether a row lacks a field."""
-    absent = pl.col("incomplete") | (pl.col("time").is_null() & pl.col("time_fault").is_null())
-    for name in IDENTIFIERS:
-        absent |= pl.col(name).is_null() | (pl.col(name) == "")
-    for demand in demands:
-        if demand.column is None:
-            absent |= pl.col("type") == demand.event
-        elif demand.column in fields.columns:
-            text = pl.col(demand.column)
-            absent |= (pl.col("type") == demand.event) & (text.is_null() | (text == ""))
-    return absent
-
-
-def _impossible(
-    fields: pl.DataFrame, demands: Sequence[Demand], spoilt: Sequence[str], integers: Mapping[str, pl.Series]
-) -> pl.Expr:
-    """Whether a field of a row is of a kind that it cannot be.
-
-    Parameters
-    ----------
-    integers
-        As `_short_integers`; the others are matched with patterns, with the same result.
-    """
-    impossible = pl.lit(value=False)
-    for name in spoilt:
-        impossible |= pl.col(name).str.contains(CONTROL)
-    by_column: dict[str, list[Demand]] = {}
-    for demand in demands:
-        if demand.column in fields.columns:
-            by_column.setdefault(str(demand.column), []).append(demand)
-    for column, asked in by_column.items():
-        text = pl.col(column)
-        numbers = [demand.event for demand in asked if demand.content != "text"]
-        unsigned = [demand.event for demand in asked if demand.content == "unsigned"]
-        if column not in integers:
-            impossible |= of_type(numbers) & (~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE))
-            impossible |= of_type(unsigned) & text.str.contains(BELOW_ZERO)
-        elif (is_below_zero := integers[column] < 0).any():
-            impossible |= of_type(unsigned) & pl.lit(is_below_zero)
-    return impossible
-
-
 def _short_integers(texts: pl.DataFrame) -> dict[str, pl.Series]:
     """Columns that hold only short whole numbers, the usual case, as integers; other columns are left out.
 
     Casting is faster than matching the pattern of a decimal number.
     """
-    if not texts.columns:
-        return {}
     integers = texts.select(pl.all().str.to_integer(strict=False))
-    return {each.name: each for each in integers if _are_short(texts[each.name], each)}
-
-
-def _are_short(texts: pl.Series, integers: pl.Series) -> bool:
-    """Whether all texts are whole numbers of at most 18 digits, without a plus sign."""
-    if texts.null_count() != integers.null_count():
-        return False
-    if integers.null_count() == len(integers):
-        return True
-    # Of what begins a whole number a plus sign is the first in order.
-    lowest, highest = int(str(integers.min())), int(str(integers.max()))
-    return -(10**_MOST_DIGITS) < lowest <= highest < 10**_MOST_DIGITS and not str(texts.min()).startswith("+")
+    checks = pl.concat(
+        [
+            texts.select(pl.all().null_count()),
+            integers.select(pl.all().null_count()),
+            integers.select(pl.all().min().fill_null(0) <= -(10**_MOST_DIGITS)),
+            integers.select(pl.all().max().fill_null(0) >= 10**_MOST_DIGITS),
+            texts.select(pl.all().str.starts_with("+").any()),
+        ],
+        how="vertical_relaxed",
+    )
+    return {
+        name: integers[name]
+        for name, (nulls, others, too_low, too_high, signed) in checks.to_dict(as_series=False).items()
+        if nulls == others and not (too_low or too_high or signed)
+    }
 
 
 def with_details(rows: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from operator import or_
 from typing import Final
 
@@ -103,11 +103,10 @@ def shown(text: pl.Expr) -> pl.Expr:
     return pl.format("'{}'", text.str.slice(0, _LONGEST_FOUND).str.replace_all(CONTROL, "\N{REPLACEMENT CHARACTER}"))
 
 
-@lru_cache(maxsize=64)
 def fault_words(
-    columns: tuple[str, ...],
-    demands: tuple[Demand, ...],
-    spoilt: tuple[str, ...],
+    columns: Collection[str],
+    demands: Sequence[Demand],
+    spoilt: Sequence[str],
     expected_time: str = "",
     number_form: str = "",
 ) -> pl.Expr:

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Final
 
 import polars as pl
@@ -31,6 +33,7 @@ CONTROL: Final = r"\p{Cc}"
 IDENTIFIERS: Final = ("id", "source", "type", "subject")
 
 _LONGEST_FOUND: Final = 100
+_FEW: Final = 4
 _EXPECTED: Final[dict[Content, str]] = {
     "dimension": "a value",
     "text": "a value",
@@ -89,8 +92,9 @@ def demands_of(types: EventTypes, *, flat: bool, columns: Collection[str]) -> li
 
 def of_type(events: Sequence[str]) -> pl.Expr:
     """Whether a row has one of these types."""
-    if len(events) == 1:
-        return pl.col("type") == events[0]
+    if 0 < len(events) <= _FEW:
+        # A fifth of the time of looking them up.
+        return reduce(or_, (pl.col("type") == event for event in events))
     return pl.col("type").is_in(list(events))
 
 

@@ -2,10 +2,12 @@
 
 import io
 import os
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import BinaryIO, Final
 
 import polars as pl
@@ -22,6 +24,10 @@ _BLOCK: Final = 16 * 1024 * 1024
 """Block size: each block costs a fixed number of calls, and several times its size in memory while parsed."""
 _PIECE: Final = 256 * 1024
 """Decompression buffer: small enough to stay in the CPU cache until it is copied."""
+
+_COUNTED_TOGETHER: Final = 64 * 1024
+_LINES_PER_TEXT: Final = 500
+"""Lines per line that is asked for, from which on to count on from a piece takes less than to find all line ends."""
 
 MOST_FIELDS: Final = 100
 FIRST_LINE: Final = b",".join([b"-"] * MOST_FIELDS) + b"\n"
@@ -145,12 +151,17 @@ class Lines:
     @cached_property
     def count(self) -> int:
         """Number of lines, including blank ones."""
-        return len(self._ends) - 1
+        return self._newlines + (not self.framed.endswith(b"\n"))
+
+    @cached_property
+    def is_ascii(self) -> bool:
+        """Whether all characters are ASCII."""
+        return self.framed.isascii()
 
     @cached_property
     def is_text(self) -> bool:
         """Whether the block is valid UTF-8."""
-        if self.framed.isascii():
+        if self.is_ascii:
             return True
         try:
             self.framed.decode()
@@ -160,11 +171,10 @@ class Lines:
 
     def texts(self, places: pl.Series) -> pl.DataFrame:
         """Texts of the lines at some positions, from 0, in that order; see `split_lines`."""
+        wanted = places.to_list()
+        ends = self._ends_of_few(wanted) if len(wanted) * _LINES_PER_TEXT < self.count else self._ends_of_all(wanted)
         first = len(FIRST_LINE)
-        before, ends = (self._ends.gather(each).to_list() for each in (places, places + 1))
-        return decoded_lines(
-            [self.framed[first + start + 1 : first + end] for start, end in zip(before, ends, strict=True)]
-        )
+        return decoded_lines([self.framed[first + start : first + end] for start, end in ends])
 
     @cached_property
     def marks(self) -> tuple[int, int, int, int]:
@@ -174,37 +184,58 @@ class Lines:
             int((values == ord('"')).sum()),
             int((values == ord(",")).sum()),
             int((values == ord("\\")).sum()) if b"\\" in self.framed else 0,
-            len(self._controls) - len(self._newlines),
+            int((values < ord(" ")).sum()) - self._newlines,
         )
 
-    @property
+    @cached_property
+    def blanks(self) -> int:
+        """Number of blanks."""
+        return int((self._values == ord(" ")).sum())
+
+    @cached_property
     def letters(self) -> Letters:
         """Character class of all texts, assuming that an escape may denote any character."""
         _, _, escapes, controls = self.marks
-        if escapes or controls or not self.framed.isascii() or b"\x7f" in self.framed:
+        if escapes or controls or not self.is_ascii or b"\x7f" in self.framed:
             return "any"
-        return "printable" if b" " in self.framed else "visible"
+        return "printable" if self.blanks else "visible"
 
     @cached_property
     def _values(self) -> pl.Series:
         return numbers_of(self.framed, len(FIRST_LINE))
 
     @cached_property
-    def _controls(self) -> pl.Series:
-        """Positions of all control characters, including newlines."""
-        return (self._values < ord(" ")).arg_true()
+    def _are_newlines(self) -> pl.Series:
+        return self._values == ord("\n")
 
     @cached_property
-    def _newlines(self) -> pl.Series:
-        return self._controls.filter(self._values.gather(self._controls) == ord("\n"))
+    def _newlines(self) -> int:
+        return int(self._are_newlines.sum())
 
     @cached_property
-    def _ends(self) -> pl.Series:
-        """End of each line: position of its newline, or the end of the block; preceded by the end of FIRST_LINE."""
-        ends = [pl.Series([-1], dtype=pl.Int64), self._newlines.cast(pl.Int64)]
-        if not self.framed.endswith(b"\n"):
-            ends.append(pl.Series([len(self._values)], dtype=pl.Int64))
-        return pl.concat(ends, rechunk=True)
+    def _lines_before(self) -> list[int]:
+        """Number of line ends before each piece of the block."""
+        pieces = range(0, len(self._values), _COUNTED_TOGETHER)
+        counts = [int(self._are_newlines.slice(start, _COUNTED_TOGETHER).sum()) for start in pieces]
+        return list(accumulate(counts, initial=0))
+
+    def _ends_of_few(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Where some lines begin and end in the block: found from the start of the piece that they begin in."""
+        before, first = self._lines_before, len(FIRST_LINE)
+        for place in places:
+            piece = bisect_left(before, place) - 1
+            start = first
+            if place:
+                start += piece * _COUNTED_TOGETHER
+                for _ in range(place - before[piece]):
+                    start = self.framed.index(b"\n", start) + 1
+            end = self.framed.find(b"\n", start)
+            yield start - first, (len(self.framed) if end < 0 else end) - first
+
+    def _ends_of_all(self, places: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """As `_ends_of_few`, for many of the lines."""
+        ends = [-1, *self._are_newlines.arg_true().to_list(), len(self._values)]
+        return ((ends[place] + 1, ends[place + 1]) for place in places)
 
 
 def count_lines(block: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Line layouts: reads members of JSON lines by position, without decoding.
+"""Line layouts: how the lines of a file are written, so that their members are read without decoding them.
 
 A producer writes the same members in the same order on every line. Split at commas, such a line has fields with a known
 prefix and suffix; the text between is the value, and numbers stay text. Counting proves that a line has no other
@@ -8,15 +8,13 @@ layout go to the decoder; both give the same result for all others.
 
 import json
 import re
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 import polars as pl
 
 from billing.ingest.formats.delivered_bytes import MOST_FIELDS
-from billing.model.json_paths import Path
 
 _SCALAR: Final = r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)"
 _TOKEN: Final = re.compile(rf"[{{}}:,]|{_SCALAR}|[ \t]+", re.ASCII)
@@ -24,11 +22,11 @@ _STRUCTURE: Final = "{}:"
 
 
 @dataclass(frozen=True)
-class _Field:
+class Field:
     """One member of a line: the text before its value, and after it up to the comma or the end of the line.
 
     When names vary between lines, `before` ends before the name, and `between` is the text from the name's closing
-    quotation mark to the value; otherwise `between` is empty.
+    quotation mark to the value; otherwise `between` is empty. `first` is the value on the line that the layout is of.
     """
 
     path: tuple[str, ...]
@@ -36,6 +34,7 @@ class _Field:
     between: str
     after: str
     is_text: bool
+    first: str = field(default="", compare=False)
 
     @property
     def is_fixed(self) -> bool:
@@ -47,25 +46,23 @@ class _Field:
         """Number of quotation marks in the field."""
         return f"{self.before}{self.between}{self.after}".count('"')
 
+    @cached_property
+    def blanks(self) -> int:
+        """Number of blanks in the field, names aside."""
+        return f"{self.before}{self.between}{self.after}".count(" ")
+
     def matches(self, column: str) -> pl.Expr:
         """Whether a field of a line is this member, assuming it has no further quotation mark."""
-        text = pl.col(column)
-        if self.is_fixed and self.is_text:
-            return (
-                text.str.starts_with(self.before)
-                & text.str.ends_with(self.after)
-                & (text.str.len_bytes() >= len(self.before.encode()) + len(self.after))
-            )
         name = "" if self.is_fixed else '[^"]*' + re.escape(self.between)
         value = '[^"]*' if self.is_text else _SCALAR
-        return text.str.contains(f"^{re.escape(self.before)}{name}{value}{re.escape(self.after)}$")
+        return pl.col(column).str.contains(f"^{re.escape(self.before)}{name}{value}{re.escape(self.after)}$")
 
     def opening(self, name: str) -> str:
         """The text before the value when the member has this name."""
         return self.before if self.is_fixed else f"{self.before}{name}{self.between}"
 
     def may_be_odd(self, column: str) -> pl.Expr:
-        """Whether the bare value in a field may differ from the text to read; see `_plain_scalars`."""
+        """Whether the bare value in a field may differ from the text to read; see `plain_scalars`."""
         text = pl.col(column)
         return (
             text.str.contains(".", literal=True)
@@ -73,17 +70,12 @@ class _Field:
             | text.str.ends_with(f"-0{self.after}")
         )
 
-    def value(self, column: str, name: str) -> pl.Expr:
-        """The text at the position of the value, assuming the member has this name."""
-        text = pl.col(column).str.slice(len(self.opening(name)))
-        return text.str.head(-len(self.after)) if self.after else text
-
 
 @dataclass(frozen=True)
 class LineLayout:
     """Layout of a line: its members, in order."""
 
-    fields: tuple[_Field, ...]
+    fields: tuple[Field, ...]
 
     @property
     def quotes(self) -> int:
@@ -91,55 +83,14 @@ class LineLayout:
         return sum(field.quotes for field in self.fields)
 
     @property
+    def blanks(self) -> int:
+        """Number of blanks on a line, apart from its values and names that vary."""
+        return sum(field.blanks for field in self.fields)
+
+    @property
     def commas(self) -> int:
         """Number of commas on a line."""
         return len(self.fields) - 1
-
-    def matches(self) -> pl.Expr:
-        """Whether a line split at commas (`cut_lines`) has this layout, assuming that `quotes` and `commas` match."""
-        return pl.all_horizontal(field.matches(_column(place)) for place, field in enumerate(self.fields)).fill_null(
-            value=False
-        )
-
-    def places_of(self, path: Path) -> list[int]:
-        """Indexes of the fields that may hold the value at `path`; none where it leads into a list."""
-        return [
-            place
-            for place, field in enumerate(self.fields)
-            if field.path[:-1] == path[:-1] and (not field.is_fixed or field.path[-1] == path[-1])
-        ]
-
-    def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, Path]]) -> pl.DataFrame:
-        """Read the texts at some paths of lines of this layout, into columns of the given names.
-
-        Parameters
-        ----------
-        cut
-            row, and the lines as `cut_lines` splits them.
-
-        Returns
-        -------
-        polars.DataFrame
-            row, unparseable (false) and the columns.
-        """
-        bare = {place for _, path in columns for place in self.places_of(path) if not self.fields[place].is_text}
-        odd = cut.select(self.fields[place].may_be_odd(_column(place)).any() for place in sorted(bare))
-        odd_places = {place for place in bare if odd[_column(place)].item()}
-        texts = (self._texts(path, odd_places).alias(name) for name, path in columns)
-        return cut.select("row", pl.lit(False).alias("unparseable"), *texts)
-
-    def _texts(self, path: Path, odd_places: Set[int]) -> pl.Expr:
-        """Texts at a path; null when missing, the first of repeated members."""
-        found = pl.lit(None, pl.String)
-        for place in reversed(self.places_of(path)):
-            field, column = self.fields[place], _column(place)
-            value = field.value(column, str(path[-1]))
-            if place in odd_places:
-                value = _plain_scalars(value)
-            if field.is_fixed:
-                return value
-            found = pl.when(pl.col(column).str.starts_with(field.opening(str(path[-1])))).then(value).otherwise(found)
-        return found
 
 
 def layout_of(line: str) -> LineLayout | None:
@@ -171,15 +122,16 @@ def cut_lines(framed: bytes, width: int) -> pl.DataFrame:
         truncate_ragged_lines=True,
         extra_columns="ignore",
         empty_string_is_null=False,
-        schema={_column(piece): pl.String for piece in range(width)},
+        schema={column(piece): pl.String for piece in range(width)},
     ).slice(1)
 
 
-def _column(piece: int) -> str:
+def column(piece: int) -> str:
+    """Name of the column of a field in `cut_lines`."""
     return f"piece {piece}"
 
 
-def _plain_scalars(text: pl.Expr) -> pl.Expr:
+def plain_scalars(text: pl.Expr) -> pl.Expr:
     """Bare values as text: numbers without redundant zeros, null for null."""
     shortened = text.str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
     plain = pl.when(text.str.contains(".", literal=True)).then(shortened).otherwise(text)
@@ -200,9 +152,9 @@ class _Reader:
             else:
                 self._split(piece, text)
         self.place = 0
-        self.fields: list[_Field] = []
+        self.fields: list[Field] = []
         self.literal = ""
-        self.found: tuple[tuple[str, ...], str, str, bool] | None = None
+        self.found: tuple[tuple[str, ...], str, str, bool, str] | None = None
 
     def layout(self) -> LineLayout:
         self._object((), free_names=False)
@@ -244,18 +196,19 @@ class _Reader:
         if kind == "{":
             self._object(path, free_names=self._is_flat())
             return
-        self._take(kind)
+        piece = self._take(kind)
         is_text = kind == '"'
         opening = self.literal + ('"' if is_text else "")
-        self.found = (path, opening, "", is_text) if before is None else (path, before, opening, is_text)
+        first = self.strings[piece] if is_text else kind
+        self.found = (path, opening, "", is_text, first) if before is None else (path, before, opening, is_text, first)
         self.literal = '"' if is_text else ""
 
     def _end_field(self) -> None:
         """Close the last member: the text after it is its suffix."""
         if self.found is None:
             raise ValueError
-        path, before, between, is_text = self.found
-        self.fields.append(_Field(path, before, between, self.literal, is_text))
+        path, before, between, is_text, first = self.found
+        self.fields.append(Field(path, before, between, self.literal, is_text, first))
         self.found, self.literal = None, ""
 
     def _is_flat(self) -> bool:

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from billing.ingest.formats.compression import Content
-from billing.ingest.formats.delivered_bytes import FIRST_LINE
+from billing.ingest.formats.delivered_bytes import FIRST_LINE, Lines
 from billing.ingest.formats.json_columns import Decoder
 from billing.ingest.formats.json_events import event_columns, json_chunks
+from billing.ingest.formats.laid_out_lines import LaidOutLines
 from billing.ingest.formats.line_layout import cut_lines, layout_of
 from billing.ingest.metric_members import EventTypes, Member
 from billing.model.file_limits import DEFAULT_LIMITS
@@ -123,7 +124,8 @@ def test_a_layout_holds_for_other_content_and_other_names_of_what_is_measured() 
         '{"ix":"x","data":{"b": 2,"z":""}}',
     ]
     cut = cut_lines(FIRST_LINE + "\n".join(lines).encode(), 3)
-    assert cut.select(layout.matches()).to_series().to_list() == [True, False, False]
+    found = LaidOutLines(cut, layout, event_columns([("data", "bytes")]))
+    assert found.matching.to_list() == [True, False, False]
 
 
 GOOD = (
@@ -153,13 +155,32 @@ GOOD = (
         " " + GOOD,
     ],
 )
-def test_one_odd_line_among_many_is_read_as_it_would_be_alone(line: str) -> None:
-    lines = [*[GOOD] * 60, line, *[GOOD] * 60]
+@pytest.mark.parametrize("around", [60, 600])
+def test_one_odd_line_among_many_is_read_as_it_would_be_alone(line: str, around: int) -> None:
+    lines = [*[GOOD] * around, line, *[GOOD] * around]
     frame = pl.DataFrame({"row": range(1, len(lines) + 1), "text": lines, "broken": [False] * len(lines)})
     alone = Decoder(event_columns([("data", "count")])).one_by_one(frame)
     shared = [name for name in alone.columns if name not in ("time", "specversion")]
     found = _fields("\n".join(lines).encode(), {"email.sent": (Member(("data", "count"), "unsigned"),)})
     assert found.select(shared).to_dicts() == alone.select(shared).to_dicts()
+
+
+@pytest.mark.parametrize("others", [1, 20, 2_000])
+def test_lines_are_read_whatever_most_of_them_share(others: int) -> None:
+    other = GOOD.replace('"source":"s"', '"source":"other"').replace('"count":1', '"count":2.50')
+    lines = [*[GOOD] * 2_000, *[other] * others, GOOD]
+    found = _fields("\n".join(lines).encode(), TYPES)
+    assert found["row"].to_list() == list(range(1, len(lines) + 1))
+    assert found["source"].to_list() == [*["s"] * 2_000, *["other"] * others, "s"]
+    assert found["value:data.count"].to_list() == [*["1"] * 2_000, *["2.5"] * others, "1"]
+
+
+def test_texts_of_lines_are_the_same_for_few_and_for_many_of_them() -> None:
+    lines = [f"{place} {'x' * (place % 300)}" for place in range(3_000)]
+    found = Lines(FIRST_LINE + "\n".join(lines).encode())
+    assert found.count == 3_000
+    assert found.texts(pl.Series([0, 1, 1_500, 2_999]))["text"].to_list() == [lines[at] for at in (0, 1, 1_500, 2_999)]
+    assert found.texts(pl.Series(range(3_000)))["text"].to_list() == lines
 
 
 def test_a_short_line_first_does_not_shorten_the_others() -> None:

@@ -67,8 +67,8 @@ def stopping(place: str, folder: Path) -> Any:
             stop(folder)
         return issued
 
-    def insert_rows(*arguments: Any) -> Any:
-        inserted = insert(*arguments)
+    def insert_rows(*arguments: Any, **options: Any) -> Any:
+        inserted = insert(*arguments, **options)
         stop(folder)
         return inserted
 

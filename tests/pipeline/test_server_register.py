@@ -63,7 +63,7 @@ def test_a_server_that_vanishes_interrupts_the_run_and_a_second_one_completes_it
     url = server.new_database()
     assert bill(landing.root, "2026-01", "2026-01-31", register=url).status == 0
 
-    def stop(*_: object) -> None:
+    def stop(*_: object, **__: object) -> None:
         server.stop()
 
     # just before the second month is issued

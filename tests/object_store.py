@@ -43,7 +43,7 @@ class ObjectStore:
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
-        # moto looks whether a condition holds, then writes: nothing may come between
+        # moto checks a condition and writes in two steps: serialize writes
         self._writing = threading.Lock()
 
     @classmethod

@@ -211,7 +211,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         decided_before = business.register.closed_decision_ids()
         answers = without_decided_voids(answers, decided_before)
         asked = asked.filter(~pl.col("decision_id").is_in(decided_before.implode()))
-    # All closed dates are read only where something may have become known after them.
+    # Read closed dates only where a change may be late: they are those of all earlier months.
     if waits or not asked.is_empty():
         closed_dates = business.register.closed_dates()
         late = refused_after_close(business.lives.answers, closed_dates, decided_before)

@@ -24,7 +24,8 @@ from billing.rules.tax import running_taxes
 from billing.rules.true_ups import accounts_with_differences, open_differences
 
 _DATE: Final = ["account_id", "subscription_id", "billing_date"]
-# From so many documents on, the lines of accounts with differences are described alone, unless these are many, too.
+# From so many documents on, read descriptions of lines for accounts with differences only, if these are fewer than
+# _MANY_ACCOUNTS.
 _MANY_DOCUMENTS: Final = 10_000
 _MANY_ACCOUNTS: Final = 10_000
 # What a cycle lacks of its minimum depends on its overages.

@@ -23,7 +23,7 @@ _ROWS_PER_STATEMENT = 200
 # Limit of bound parameters: 999 in SQLite before 3.32, more than 30,000 in later versions and PostgreSQL.
 _VALUES_OF_OLDER_SQLITE: Final = 999
 _VALUES_PER_QUERY = 900
-# Columns with at most so many values tell rows apart that are inserted together.
+# Group rows by columns with at most so many distinct values.
 _FEW_VALUES: Final = 16
 
 
@@ -160,7 +160,7 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame, 
     """
     if rows.is_empty():
         return
-    # Binding values dominates the cost: in SQLite bind values shared by all rows of a statement once.
+    # Binding values dominates the cost in SQLite: bind a value that all rows of a statement share once.
     if connection.dialect.name != "sqlite":
         _insert(connection, table, rows, _ROWS_PER_STATEMENT, shared=[])
         return

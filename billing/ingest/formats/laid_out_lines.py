@@ -136,7 +136,7 @@ class _Place:
         """The text at the place of the value; null where the member has none of the names."""
         if self._common is not None:
             return pl.lit(self._common).alias(self.value)
-        # Slices at fixed places take half as long as those at places that expressions tell.
+        # Slice at constant offsets: half the time of offsets given by expressions.
         by_start: dict[int, list[str]] = {}
         for name, named in self._named.items():
             by_start.setdefault(len(self.field.opening(name)), []).append(named)
@@ -151,7 +151,7 @@ class _Place:
         text, after = pl.col(self.column), self.field.after
         found = pl.any_horizontal(pl.lit(value=False), *self._named.values())
         if self._common is None:
-            # A text that lacks its end may still end with a quotation mark: that of its beginning.
+            # Compare lengths: the opening quotation mark of an unfinished text may pass for the closing one.
             found &= (
                 text.str.len_bytes() >= self._bytes_around() if self.field.is_text else _is_whole(pl.col(self.value))
             )

@@ -64,7 +64,7 @@ class BillingHome:
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(root)
         key = (root, as_of, self.draft, register, shards(), _stamps(root))
         if key not in _loaded:
-            _loaded.clear()
+            forget_loaded()
             with failures_in_words():
                 business = Business.load(root, as_of, register, issues=not self.draft, shards=shards())
                 if not self.accept_missing_accounts:
@@ -76,12 +76,17 @@ class BillingHome:
 def preload(resource: BillingHome, business: Business) -> None:
     """Put a business that this process has already loaded into a resource's cache."""
     register = register_url()
-    _loaded.clear()
+    forget_loaded()
     _loaded[(resource.root, business.as_of, resource.draft, register, shards(), _stamps(resource.root))] = business
 
 
 def forget_loaded() -> None:
-    """Read the business again when it is asked for next: a process that executes steps of many runs changes none."""
+    """Read the business again when it is asked for next, and close its connections, which would stay open otherwise.
+
+    Whoever still holds it may go on: its register connects again when it is asked.
+    """
+    for business in _loaded.values():
+        business.register.close()
     _loaded.clear()
 
 

@@ -47,7 +47,11 @@ class StepTask(celery.Task):  # type: ignore[misc] # Celery has no types.
                 return [serialize_value(event) for event in recorded]
             # Another process may have issued since: everything is read again.
             forget_loaded()
-            return super().__call__(execute_step_args_packed, executable_dict)
+            try:
+                return super().__call__(execute_step_args_packed, executable_dict)
+            finally:
+                # A worker without work holds no connections: a server has a hundred for all of them.
+                forget_loaded()
 
 
 def _recorded(instance: dg.DagsterInstance, run_id: str, step: str) -> list[dg.DagsterEvent]:

@@ -96,6 +96,17 @@ class Server:
         engine.dispose()
         return self._url(name)
 
+    def connections(self, url: str) -> int:
+        """How many connections to a database are open."""
+        engine = sa.create_engine(self._url("postgres"))
+        with engine.connect() as connection:
+            found = connection.execute(
+                sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": sa.make_url(url).database},
+            ).scalar_one()
+        engine.dispose()
+        return int(found)
+
     def _url(self, database: str) -> str:
         return f"postgresql+psycopg://overage:secret@/{database}?host={self.folder}"
 

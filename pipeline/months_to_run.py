@@ -1,5 +1,7 @@
 """Selection of stale months, before any run starts: only these get a run."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -11,12 +13,19 @@ from billing.month.recorded_inputs.months import moved_inputs
 from billing.month.steps import billed_months, days_to_ingest
 
 
-def load(root: Path, as_of: date) -> Business | None:
-    """The business as of a day; None when there is none or its inputs are refused (the runs then report why)."""
+@contextmanager
+def loaded(root: Path, as_of: date) -> Iterator[Business | None]:
+    """The business as of a day, without connections afterwards: its process goes on for weeks.
+
+    None when there is none or its inputs are refused (the runs then report why).
+    """
     try:
-        return Business.load(root, as_of, register_url(), shards=shards())
+        business = Business.load(root, as_of, register_url(), shards=shards())
     except RefusedError:
-        return None
+        yield None
+        return
+    with closing(business.register):
+        yield business
 
 
 def months_to_run(business: Business | None, through: str) -> list[str]:

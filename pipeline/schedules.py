@@ -17,7 +17,7 @@ from billing.model.calendar import first_day, months_after
 from billing.model.text import counted
 from billing.store.home import Home
 from pipeline.jobs import billing_month_job, reminders_job
-from pipeline.months_to_run import load, months_to_run
+from pipeline.months_to_run import loaded, months_to_run
 
 
 def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
@@ -33,7 +33,9 @@ def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
         config["tags"]["overage/missing"] = (
             f"{counted(len(missing.days), 'day')}, {counted(len(missing.files), 'file')}"
         )
-    for each in months_to_run(load(root, as_of), month):
+    with loaded(root, as_of) as business:
+        months = months_to_run(business, month)
+    for each in months:
         # The first billed month has no previous partition.
         if calendars().months.has_partition_key(each):
             yield dg.RunRequest(run_key=f"{each} as of {as_of}", partition_key=each, **config)

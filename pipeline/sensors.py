@@ -16,13 +16,14 @@ from assets.partitions import calendars
 from billing.ingest.landing import delivered_files
 from billing.ingest.state import stamp as stamp_of_delivery
 from billing.model.errors import RefusedError
+from billing.month.business import Business
 from billing.month.recorded_inputs.months import built_months, month_inputs, moved_inputs
 from billing.month.steps import billed_months
 from billing.store.home import Home
 from billing.store.working_files import NOTHING
 from pipeline.job_lists import SERIAL
 from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, profiles_job
-from pipeline.months_to_run import load
+from pipeline.months_to_run import loaded
 from pipeline.notices import failure_notice, is_configured, ready_notice, send
 from pipeline.replay_process import replay_recorded
 from pipeline.run_state import is_command_at_work
@@ -119,26 +120,30 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
     if is_command_at_work(Home(root)):
         yield dg.SkipReason("a command is at work")
         return
-    business = load(root, as_of)
-    if business is None:
+    with loaded(root, as_of) as business:
+        moved = None if business is None else _moved_months(business)
+    if moved is None:
         yield dg.SkipReason("there is no business to bill, or its inputs are refused: see `overage check`")
         return
-    built = set(built_months(business))
-    # A new day alone makes no month stale: the open month belongs to the daily schedule.
-    moved = [
-        each
-        for each in billed_months(business, max(built, default=""))
-        if each in built and set(moved_inputs(business, each)) - {"as of"}
-    ]
     if not moved:
         yield dg.SkipReason("every month is built from what there is")
-    for month in moved:
-        built_from = json.dumps(month_inputs(business, month), sort_keys=True)
+    for month, built_from in moved.items():
         yield dg.RunRequest(
             run_key=f"{month} from {hashlib.sha256(built_from.encode()).hexdigest()[:16]}",
             partition_key=month,
             **as_of_config(as_of),
         )
+
+
+def _moved_months(business: Business) -> dict[str, str]:
+    """The stale months, and what each would be built from."""
+    built = set(built_months(business))
+    # A new day alone makes no month stale: the open month belongs to the daily schedule.
+    return {
+        each: json.dumps(month_inputs(business, each), sort_keys=True)
+        for each in billed_months(business, max(built, default=""))
+        if each in built and set(moved_inputs(business, each)) - {"as of"}
+    }
 
 
 @dg.sensor(
@@ -188,8 +193,10 @@ def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
     if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     root, month = checked_out_home(), context.dagster_run.tags.get("dagster/partition")
-    business = load(root, date.max) if month else None
-    notice = ready_notice(context.dagster_run, business, month) if business and month else None
+    notice = None
+    if month is not None:
+        with loaded(root, date.max) as business:
+            notice = ready_notice(context.dagster_run, business, month) if business is not None else None
     if notice is None:
         return dg.SkipReason("the month is not complete")
     send(notice, context.instance, variables(), context.log.warning)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,16 +97,20 @@ class Server:
         engine.dispose()
         return self._url(name)
 
-    def connections(self, url: str) -> int:
-        """How many connections to a database are open."""
+    def comes_to(self, connections: int, url: str) -> bool:
+        """Whether so many connections to a database are left: a server needs a moment to end one."""
         engine = sa.create_engine(self._url("postgres"))
+        counted = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name")
         with engine.connect() as connection:
-            found = connection.execute(
-                sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = :name"),
-                {"name": sa.make_url(url).database},
-            ).scalar_one()
+            for _ in range(50):
+                found = connection.execute(counted, {"name": sa.make_url(url).database}).scalar_one()
+                if found == connections:
+                    break
+                # Within a transaction the answer stays what it was.
+                connection.rollback()
+                time.sleep(0.1)
         engine.dispose()
-        return int(found)
+        return bool(found == connections)
 
     def _url(self, database: str) -> str:
         return f"postgresql+psycopg://overage:secret@/{database}?host={self.folder}"

@@ -181,7 +181,7 @@ def _read_catalogue(root: Place, content_hash: str, currency: str) -> Catalogue 
         return None
     agreements = tuple(_agreement(place, packages, metrics, exponent) for place in root.at("agreements").items())
     refuse_repeated(
-        root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
+        root.at("agreements"), [f"{a.account_id}, {a.package}, {a.effective_from}" for a in agreements], "agreement"
     )
     return Catalogue(
         currency=currency,

@@ -4,7 +4,7 @@ A wrong row is rejected with its reason, and the rest is read. An unreadable fil
 any computation: a lost cancellation or tax would make amounts wrong.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
@@ -22,9 +22,10 @@ from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
 from billing.inputs.row_currencies import RowCurrencies
-from billing.inputs.tax_rates import read_tax_rates
+from billing.inputs.tax_rates import TAX_SCHEMA, read_tax_rates
 from billing.model.buckets import BucketRange, buckets_of
 from billing.model.catalogue import Catalogue
+from billing.model.errors import RefusedError
 from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
 from billing.rules.currencies import Currencies
@@ -214,6 +215,28 @@ class Inputs:
         return {name: buckets_of(each["account_id"]) for name, each in rows.items() if isinstance(each, pl.DataFrame)}
 
 
+class _Refused:
+    """Refusals of files: one that is refused does not keep the others from being read, so that all are named."""
+
+    def __init__(self) -> None:
+        self._refusals: list[RefusedError] = []
+
+    def read(self, read: Callable[[], pl.DataFrame], schema: Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """What is read; no rows where it is refused, which `stop` tells."""
+        try:
+            return read()
+        except RefusedError as refusal:
+            self._refusals.append(refusal)
+            return pl.DataFrame(schema=schema)
+
+    def stop(self, home: Home) -> None:
+        """Raise what was refused, if anything was."""
+        if len(self._refusals) == 1:
+            raise self._refusals[0]
+        if self._refusals:
+            raise RefusedError(f"{home.landing}: several of its files are refused", refusals=self._refusals)
+
+
 def read_inputs(
     home: Home, catalogue: Catalogue, billed: pl.Series | None = None, issued: pl.DataFrame | None = None
 ) -> Inputs:
@@ -229,21 +252,23 @@ def read_inputs(
     Raises
     ------
     RefusedError
-        When there is no accounts file, a file cannot be read, or the tax table is wrong; lists every problem.
+        When there is no accounts file, a file cannot be read, or a table is wrong; lists the problems of all of them.
     """
-    noticed = RowsRead()
+    noticed, refused = RowsRead(), _Refused()
     accounts = read_accounts(home, catalogue, noticed)
-    tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
+    tax_rates = refused.read(lambda: read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding), TAX_SCHEMA)
     noticed.warnings += [*untaxed_accounts(accounts, tax_rates), *accounts_without_regional_rate(accounts, tax_rates)]
     ids = accounts["account_id"]
     known = ids if billed is None else pl.concat([ids, billed]).unique().sort()
     currencies = RowCurrencies.of(catalogue, accounts, issued)
-    requests = read_requests(home, catalogue, known, noticed)
-    payments = read_payments(home, catalogue, known, noticed, currencies)
-    aliases = read_aliases(home, catalogue, noticed)
-    opening_balances = read_opening_balances(home, catalogue, known, noticed, currencies)
-    one_off_charges = read_one_off_charges(home, catalogue, known, noticed, currencies)
-    credit_grants = read_credit_grants(home, catalogue, known, noticed, currencies)
+    requests = refused.read(lambda: read_requests(home, catalogue, known, noticed))
+    payments = refused.read(lambda: read_payments(home, catalogue, known, noticed, currencies))
+    aliases = refused.read(lambda: read_aliases(home, catalogue, noticed))
+    opening_balances = refused.read(lambda: read_opening_balances(home, catalogue, known, noticed, currencies))
+    exchange_rates = refused.read(lambda: read_exchange_rates(home.landing / "exchange_rates.csv", catalogue.encoding))
+    one_off_charges = refused.read(lambda: read_one_off_charges(home, catalogue, known, noticed, currencies))
+    credit_grants = refused.read(lambda: read_credit_grants(home, catalogue, known, noticed, currencies))
+    refused.stop(home)
     return Inputs(
         all_accounts=accounts,
         all_requests=requests,
@@ -255,7 +280,7 @@ def read_inputs(
         aliases=aliases,
         all_known_accounts=known.to_frame("account_id"),
         opening_balances=opening_balances,
-        exchange_rates=read_exchange_rates(home.landing / "exchange_rates.csv", catalogue.encoding),
+        exchange_rates=exchange_rates,
         one_off_charges=one_off_charges,
         credit_grants=credit_grants,
         currencies=currencies.codes,

@@ -21,10 +21,16 @@ class Problem:
 class RefusedError(Exception):
     """Invalid input: nothing was computed or written; fix it and run again (exit status 2)."""
 
-    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, message: str, problems: Sequence[Problem] = (), refusals: "Sequence[RefusedError]" = ()) -> None:
         self.message = message
-        self.problems = tuple(problems)
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+        self.problems: tuple[Problem, ...] = (
+            *problems,
+            *(problem for refusal in refusals for problem in refusal.problems),
+        )
+        of_several = [line for refusal in refusals for line in refusal.told]
+        self.told: list[str] = of_several or [str(problem) for problem in self.problems] or [message]
+        """Every problem in words, of all files that are refused; the message where it names the only one."""
+        super().__init__("\n".join([message, *(f"  {line}" for line in self.told if line != message)]))
 
 
 class InterruptedRunError(Exception):

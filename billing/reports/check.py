@@ -65,7 +65,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         changed += lowered_grants(inputs.credit_grants, register.credit_uses())
         refuse_moved_settings(register, catalogue)
     except RefusedError as error:
-        return [str(problem) for problem in error.problems] or [error.message]
+        return error.told
     if formats := register.changed_formats(catalogue.numbering):
         changed = [*changed, *map(str, formats)]
     business = Business(home, catalogue, inputs, register, as_of=date.max)

@@ -22,7 +22,7 @@ def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
     return [
         *_seller(inputs, catalogue),
         *_wrong_tax_ids(inputs.accounts),
-        *_unknown_countries(inputs.accounts),
+        *_unknown_countries(inputs, catalogue),
         *_unknown_locales(inputs.accounts),
         *_unknown_languages(inputs.accounts, catalogue),
     ]
@@ -55,11 +55,18 @@ def _wrong_tax_ids(accounts: pl.DataFrame) -> list[str]:
     return _told(found.sort("account_id").select("account_id", "tax_id").iter_rows(), "tax_id", expected)
 
 
-def _unknown_countries(accounts: pl.DataFrame) -> list[str]:
-    """Countries that are none, such as UK: rows of the tax table hold there only if they err in the same way."""
-    known = pl.col("country").is_in(sorted(COUNTRIES | {_KOSOVO}))
-    found = accounts.filter(~known).sort("account_id").select("account_id", "country")
-    return _told(found.iter_rows(), "country", "expected a code of ISO 3166-1, such as GB")
+def _unknown_countries(inputs: Inputs, catalogue: Catalogue) -> list[str]:
+    """Countries that are none, such as UK: what holds in one does only where all files err in the same way."""
+    known = sorted(COUNTRIES | {_KOSOVO})
+    expected = "expected a code of ISO 3166-1, such as GB"
+    found = inputs.accounts.filter(~pl.col("country").is_in(known)).sort("account_id").select("account_id", "country")
+    seller = catalogue.seller.country
+    taxed = inputs.tax_rates["country"].unique().sort()
+    return [
+        *([] if seller in known else [f"catalogue.yaml: seller.country: found {seller!r}, {expected}"]),
+        *(f"tax_rates.csv: country: found {name!r}, {expected}" for name in taxed.filter(~taxed.is_in(known))),
+        *_told(found.iter_rows(), "country", expected),
+    ]
 
 
 def _unknown_locales(accounts: pl.DataFrame) -> list[str]:

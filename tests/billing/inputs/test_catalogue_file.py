@@ -310,7 +310,7 @@ def test_an_agreement_that_ends_an_unlimited_allowance_says_what_more_costs(read
         (
             "agreements:\n",
             "agreements:\n  - {account_id: acme, package: basic, effective_from: 2026-03-01}\n",
-            "('acme', 'basic', datetime.date(2026, 3, 1)) more than once",
+            "acme, basic, 2026-03-01 more than once",
         ),
     ],
 )

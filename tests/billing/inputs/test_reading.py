@@ -793,6 +793,17 @@ def test_a_tax_table_of_other_columns_is_refused(landing: Landing, content: str)
         landing.read()
 
 
+def test_the_problems_of_all_refused_files_are_named_at_once(landing: Landing) -> None:
+    landing.put("tax_rates.csv", TAXES + "Germany,,0.19,VAT,2021-01-01\n")
+    landing.put("exchange_rates.csv", "on,currency,to,rate\n2026-01-01,EUR,USD,zero\n")
+    with pytest.raises(RefusedError, match="several of its files are refused") as refused:
+        landing.read()
+    taxes, rates = refused.value.told
+    assert taxes.startswith("tax_rates.csv: row 1, country: found 'Germany', expected")
+    assert rates.startswith("exchange_rates.csv: row 1, rate: found 'zero', expected")
+    assert f"  {taxes}\n  {rates}" in str(refused.value)
+
+
 SHORT = {"tax_exempt", "dunning", "payment_days", "invoice_format", "electronic_address", "registration", "currency"}
 """Columns whose form bounds their length."""
 

@@ -111,3 +111,12 @@ def test_countries_that_are_none_are_named(ref_1: Catalogue) -> None:
         "accounts: a0: country: found 'UK', expected a code of ISO 3166-1, such as GB",
         "accounts: a1: country: found 'GERMANY', expected a code of ISO 3166-1, such as GB",
     ]
+
+
+def test_a_seller_and_taxes_of_countries_that_are_none_are_named(ref_1: Catalogue) -> None:
+    given = inputs(rate="0.20")
+    given = replace(given, tax_rates=given.tax_rates.with_columns(country=pl.lit("UK")))
+    assert tax_and_locale_warnings(given, of_seller(ref_1, country="UK", tax_id="GB980780684")) == [
+        "catalogue.yaml: seller.country: found 'UK', expected a code of ISO 3166-1, such as GB",
+        "tax_rates.csv: country: found 'UK', expected a code of ISO 3166-1, such as GB",
+    ]

@@ -15,6 +15,8 @@ from pipeline.options import as_of_option, format_option, home_option
 from pipeline.output import print_rows, say
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_MOST_NAMED = 10
+"""Of accounts that are told."""
 
 
 @click.command("move-in")
@@ -72,10 +74,15 @@ def compare(old: Path, month: str | None, as_of: date | None, style: str, home: 
     from billing.reports.compare_invoices import COMPARED, as_plain, compare_invoices
 
     business = Business.load(home, as_of or today(home), register_url(), issues=False, shards=shards())
-    found = compare_invoices(business, old, month)
+    compared = compare_invoices(business, old, month)
+    found = compared.differences
     print_rows(as_plain(found, business), list(COMPARED), style)
     accounts = found["account_id"].n_unique()
     say(f"{counted(found.height, 'difference')} in {counted(accounts, 'account')}" if accounts else "nothing differs")
+    if compared.only_here:
+        named = ", ".join(compared.only_here[:_MOST_NAMED])
+        more = f" and {len(compared.only_here) - _MOST_NAMED:,} more" if len(compared.only_here) > _MOST_NAMED else ""
+        say(f"{counted(len(compared.only_here), 'account')} billed here and not in {old.name}: {named}{more}")
 
 
 @click.command("import-payments")

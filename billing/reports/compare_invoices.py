@@ -48,8 +48,24 @@ _NOT_HERE: Final[Mapping[str, str]] = {
 }
 
 
-def compare_invoices(business: Business, path: Path, month: str | None = None) -> pl.DataFrame:
-    """What differs from the invoices of another system: COMPARED, sorted; no row where everything agrees.
+@dataclass(frozen=True)
+class Compared:
+    """What differs from the invoices of another system.
+
+    Attributes
+    ----------
+    differences
+        COMPARED, sorted; no row where everything agrees.
+    only_here
+        Ids of accounts that have documents or drafts in the months that are compared, and are not in the other table.
+    """
+
+    differences: pl.DataFrame
+    only_here: list[str]
+
+
+def compare_invoices(business: Business, path: Path, month: str | None = None) -> Compared:
+    """Compare with a table of another system's invoices.
 
     Parameters
     ----------
@@ -68,6 +84,7 @@ def compare_invoices(business: Business, path: Path, month: str | None = None) -
     dates = _first_dates(business, old["account_id"].unique(), month)
     months = _months(business, old, dates, month)
     here = _here(business, months)
+    only_here = here.join(old, on="account_id", how="anti")["account_id"].unique().sort().to_list()
     chosen = dates if month is None else _dates_in(here, dates)
     if month is not None:
         # One date for all documents of the month: one of its own has another than the scheduled one.
@@ -89,7 +106,8 @@ def compare_invoices(business: Business, path: Path, month: str | None = None) -
     )
     known = _Known.of(business, here)
     reasons = [_why(row, known) for row in differing.iter_rows(named=True)]
-    return differing.with_columns(why=pl.Series(reasons, dtype=pl.String)).select(COMPARED).sort(_KEYS, nulls_last=True)
+    named = differing.with_columns(why=pl.Series(reasons, dtype=pl.String)).select(COMPARED)
+    return Compared(named.sort(_KEYS, nulls_last=True), only_here)
 
 
 def as_plain(compared: pl.DataFrame, business: Business) -> list[dict[str, Any]]:

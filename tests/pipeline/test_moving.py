@@ -34,6 +34,9 @@ def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:
     assert ended.status == 0, ended.messages
     assert [(row["kind"], row["difference"]) for row in json.loads(ended.output)] == [("overage", "-3.00")]
     assert "1 difference in 1 account" in ended.messages
+    invoices.write_text("account_id,kind,amount\nother,package_fee,99.00\n")
+    ended = overage("compare-invoices", invoices, "--month", "2026-02", *as_of)
+    assert "1 account billed here and not in invoices.csv: acme" in ended.messages
     assert not (landing.root / "lake").exists(), "nothing is billed by looking at it"
 
     assert bill(landing.root, "2026-02", "2026-02-10", profiles=True).status == 0

@@ -33,7 +33,7 @@ def compared(business: Business, tmp_path: Path, *rows: str, month: str | None =
     path = tmp_path / "old.csv"
     path.write_text("\n".join(["account_id,kind,metric,billing_date,amount,quantity", *rows]) + "\n")
     before = content_of(business.home.root)
-    found = as_plain(compare_invoices(business, path, month), business)
+    found = as_plain(compare_invoices(business, path, month).differences, business)
     assert content_of(business.home.root) == before
     return [tuple(str(value) for value in row.values()) for row in found]
 
@@ -97,6 +97,13 @@ def test_a_month_is_compared_whatever_the_dates_of_the_old_invoices(business: Bu
     rows = ("acme,package_fee,,2026-02-28,99.00,", "acme,overage,,2026-02-28,38.00,")
     (found,) = compared(business, tmp_path, *rows, month="2026-02")
     assert found[:7] == ("acme", "2026-02-10", "overage", "None", "38.00", "39.00", "1.00")
+
+
+def test_who_is_billed_here_only_is_named(business: Business, tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text("account_id,kind,amount\nsame,total,138.00\nacme,total,138.00\n")
+    found = compare_invoices(business, path, "2026-02")
+    assert (found.differences.height, found.only_here) == (0, ["german", "summed"]), "held and later are not billed"
 
 
 @pytest.mark.parametrize(

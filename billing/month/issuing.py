@@ -218,15 +218,13 @@ def _was_issued_since(business: Business, month: str) -> bool:
     return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
 
 
-def _write_what_issuing_moved(
-    business: Business, month: str, through: date, part: IssuedPart | None = None
-) -> None:
+def _write_what_issuing_moved(business: Business, month: str, through: date, part: IssuedPart | None = None) -> None:
     """Write the remaining drafts, and PACKAGES and DECISIONS with the dates closed now."""
     closed = None if part is None else _closed_now(business, month, part)
     keep_drafts_after(business, month, through)
     decided = decided_packages(business, month, closed)
     write_packages(business, month, decided)
-    write_decisions(business, month, decided, closed and closed.decisions)
+    write_decisions(business, month, decided, closed.decisions if closed else None)
 
 
 def _closed_now(business: Business, month: str, part: IssuedPart) -> ClosedNow:

@@ -176,7 +176,7 @@ def terms_in_force(
         The table PACKAGES of the month, if it is known already.
     """
     if packages is None:
-        packages = _packages_of_month(business, month, cycles, USAGE.empty(), closed=None).packages
+        packages = _packages_of_month(business, month, cycles, usage=None, closed=None).packages
     closing = packages.select("subscription_id", package="closing_package")
     dated = cycles.select("account_id", "subscription_id", "cycle_start").join(closing, on="subscription_id")
     found = [
@@ -318,18 +318,19 @@ def _decided_packages(business: Business, month: str, closed: ClosedNow | None) 
 
 
 def _packages_of_month(
-    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: ClosedNow | None
+    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame | None, closed: ClosedNow | None
 ) -> PackageMonth:
-    """As `decided_packages`; without usage only the packages of the cycles that close are right."""
+    """As `decided_packages`; without usage only the packages of the cycles that close are right, and no add-ons."""
     closed = closed or ClosedNow(business.register.closed_dates(month))
     found = [
-        _packages_in_currency(part, month, part.rows(cycles), part.rows(usage), closed) for part in business.by_currency
+        _packages_in_currency(part, month, part.rows(cycles), usage if usage is None else part.rows(usage), closed)
+        for part in business.by_currency
     ]
     return joined_packages(found)
 
 
 def _packages_in_currency(
-    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: ClosedNow
+    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame | None, closed: ClosedNow
 ) -> PackageMonth:
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
@@ -337,16 +338,18 @@ def _packages_in_currency(
     decided = decide_packages(
         month,
         cycles=cycles,
-        usage=usage,
+        usage=USAGE.empty() if usage is None else usage,
         levels=_levels_of_downgrades(business, cycles, month),
         previous=previous.select("subscription_id", "opening_package", "waiting_package"),
         first_packages=_first_packages(business, cycles),
         answers=business.lives.answers,
         closed=closed.dates.select(list(CLOSED_SCHEMA)),
         terms=business.terms,
-        held=held_before(business, month, business.asked_add_ons),
+        held=None if usage is None else held_before(business, month, business.asked_add_ons),
         at_once=_asked_at_once(business, cycles),
     )
+    if usage is None:
+        return decided
     return packages_with_add_ons(
         business, month, cycles=cycles, previous=previous, decided=decided, final=closed.decisions
     )

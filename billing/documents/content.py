@@ -47,14 +47,14 @@ def contents(
         As drafted; of a note also corrected (number, issued_on, billing_date of the document that it corrects) and
         reason_code.
     parts
-        Lists of the page, by the documents' keys, those of lines and taxes as JSON. A missing one is empty there.
+        Lists of the page, by the documents' keys; of lines, usage and taxes as JSON. A missing one is empty there.
     """
     frame = documents.drop("language", strict=False)
     for part in parts:
         on = [key for key in KEYS if key in part.columns]
         frame = joined(frame, part, on)
     missing: dict[str, pl.Expr] = {
-        "usage": pl.lit([], pl.List(pl.Struct({}))),
+        "usage": pl.lit("[]"),
         "changes": pl.lit([], pl.List(pl.Struct({}))),
         "taxes": pl.lit("[]"),
         "comparison": pl.lit(None, pl.String),
@@ -121,8 +121,8 @@ def _page(catalogue: Catalogue) -> list[pl.Expr]:
             )
         ),
         pl.format('"lines":{}', "lines"),
+        pl.format('"usage":{}', pl.col("usage").fill_null("[]")),
         _members(
-            usage=pl.col("usage").fill_null([]),
             changes=pl.col("changes").fill_null([]),
             comparison=pl.col("comparison"),
         ),

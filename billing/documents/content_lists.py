@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.field_texts import day, decimals_of, metric_text, money_text, plain, plain_text, price_text
-from billing.documents.left_out import written
+from billing.documents.left_out import entries_of_numbers, written
 from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
 from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue
@@ -240,7 +240,9 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 
 def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Usage of the cycle that ended against its allowance, as the catalogue lists the metrics.
+    """The keys of a subscription's document and `usage`, as JSON: that of the cycle that ended against its allowance.
+
+    As the catalogue lists the metrics.
 
     Parameters
     ----------
@@ -249,23 +251,9 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
     """
     order = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     has_rules = any(metric.by for metric in catalogue.metrics)
-    entry = pl.struct(
-        *(["rule"] if has_rules else []),
-        metric="metric",
-        metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
-        unit=metric_text("metric", catalogue, "unit"),
-        decimals=decimals_of(pl.col("metric"), catalogue),
-        measure=metric_text("metric", catalogue, "measure"),
-        package_title=package_title("package", catalogue),
-        cycle_start=day("cycle_start"),
-        cycle_end=day("cycle_end"),
-        quantity=plain("quantity"),
-        allowance=plain("allowance_units"),
-        excess=plain("excess"),
-    )
     # A level that is charged in advance is no usage against an allowance.
     in_advance = [metric.name for metric in catalogue.metrics if metric.is_in_advance]
-    return (
+    rows = (
         rated.filter(~pl.col("metric").is_in(in_advance))
         .join(
             documents.select("subscription_id", "language", cycle_end="billing_date"),
@@ -273,9 +261,25 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
         )
         .with_columns(_order=pl.col("metric").replace_strict(order, return_dtype=pl.Int32))
         .sort("subscription_id", "_order", "rule")
-        .group_by("subscription_id", pl.col("cycle_end").alias("billing_date"), maintain_order=True)
-        .agg(usage=entry)
     )
+    measured = {"quantity": plain("quantity"), "allowance": plain("allowance_units"), "excess": plain("excess")}
+    members = {
+        **({"rule": pl.col("rule")} if has_rules else {}),
+        "metric": pl.col("metric"),
+        "metric_title": with_rule_words(metric_title("metric", catalogue), catalogue),
+        "unit": metric_text("metric", catalogue, "unit"),
+        "decimals": decimals_of(pl.col("metric"), catalogue),
+        "measure": metric_text("metric", catalogue, "measure"),
+        "package_title": package_title("package", catalogue),
+        "cycle_start": day("cycle_start"),
+        "cycle_end": day("cycle_end"),
+    }
+    lists = (
+        rows.select("subscription_id", billing_date="cycle_end", usage=entries_of_numbers(rows, members, measured))
+        .group_by("subscription_id", "billing_date", maintain_order=True)
+        .agg("usage")
+    )
+    return lists.with_columns(pl.format("[{}]", pl.col("usage").list.join(",")).alias("usage"))
 
 
 @skip_if_empty("taxes")
@@ -385,28 +389,34 @@ def _movements(
     order = {name: position for position, name in enumerate((*_FEES, *_OTHERS[:3], _METRIC, *_OTHERS[3:], *_LAST))}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     nothing = pl.lit(0).cast(MONEY)
-    now = lines.join(found.select(KEYS), on=KEYS, how="semi").select(
-        *KEYS, what=what, metric=metric, current="amount", previous=nothing
-    )
-    then = issued_lines.join(found.select(*KEYS, "number"), on="number").select(
-        *KEYS, what=what, metric=metric, current=nothing, previous="amount"
-    )
-    tax = found.select(
-        *KEYS, what=pl.lit("tax"), metric=pl.lit(None, pl.String), current="tax", previous="previous_tax"
+    # Group by the place of a document and of what moved: their keys are texts.
+    places = found.select(*KEYS, "number", "language", "tax", "previous_tax").with_row_index("_document")
+    of_group = {"what": what.replace_strict(order, return_dtype=pl.UInt8), "metric": metric}
+    now = lines.join(places, on=KEYS).select("_document", **of_group, current="amount", previous=nothing)
+    then = issued_lines.join(places, on="number").select("_document", **of_group, current=nothing, previous="amount")
+    tax = places.select(
+        "_document",
+        what=pl.lit(order["tax"], pl.UInt8),
+        metric=pl.lit(None, pl.String),
+        current="tax",
+        previous="previous_tax",
     )
     return (
         pl.concat([now, then, tax])
-        .group_by(*KEYS, "what", "metric")
+        .group_by("_document", "what", "metric")
         .agg(pl.col("current").sum(), pl.col("previous").sum())
         .with_columns(difference=pl.col("current") - pl.col("previous"))
         .filter(pl.col("difference") != 0)
         .sort(
-            *KEYS,
-            pl.col("what").replace_strict(order, return_dtype=pl.Int32),
+            "_document",
+            "what",
             pl.col("metric").replace_strict(metrics, default=len(metrics), return_dtype=pl.Int32),
             "metric",
         )
-        .join(found.select(*KEYS, "language"), on=KEYS, how="left", maintain_order="left")
+        .with_columns(
+            pl.col("what").replace_strict({place: name for name, place in order.items()}, return_dtype=pl.String)
+        )
+        .join(places.select("_document", *KEYS, "language"), on="_document", how="left", maintain_order="left")
         .group_by(KEYS, maintain_order=True)
         .agg(
             movements=pl.struct(

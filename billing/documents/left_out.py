@@ -45,6 +45,24 @@ def written(
     return lists.with_columns(pl.format("[{}]", pl.col(name).list.join(",")).alias(name))
 
 
+def entries_of_numbers(rows: pl.DataFrame, members: Mapping[str, pl.Expr], numbers: Mapping[str, pl.Expr]) -> pl.Series:
+    """The JSON of each row: an object of members, which few rows have of their own, and then of numbers as text."""
+    names = list(dict.fromkeys(name for member in members.values() for name in member.meta.root_names()))
+    begin = (
+        pl.struct([member.alias(name) for name, member in members.items()]).struct.json_encode().str.strip_suffix("}")
+    )
+    if rows.height < _MANY:
+        found = rows.with_columns(begin.alias(_TEXT))
+    else:
+        alike = rows.select(names).unique().with_columns(begin.alias(_TEXT))
+        found = rows.join(alike, on=names, how="left", nulls_equal=True, maintain_order="left")
+    ends = [
+        pl.format(f',"{name}":{{}}', pl.coalesce(pl.format('"{}"', number), pl.lit("null")))
+        for name, number in numbers.items()
+    ]
+    return found.select(pl.concat_str(_TEXT, *ends, pl.lit("}"))).to_series()
+
+
 def _texts_of_many(rows: pl.DataFrame, members: Mapping[str, pl.Expr], apart: pl.Expr) -> pl.Series:
     names = list(dict.fromkeys(name for member in members.values() for name in member.meta.root_names()))
     numbered = rows.select(names).with_row_index(_ROW)

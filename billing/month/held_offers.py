@@ -44,18 +44,25 @@ def _held(business: Business, changes: pl.DataFrame) -> HeldAddOns | None:
 
 
 def packages_with_add_ons(
-    business: Business, month: str, *, cycles: pl.DataFrame, previous: pl.DataFrame, decided: PackageMonth
+    business: Business,
+    month: str,
+    *,
+    cycles: pl.DataFrame,
+    previous: pl.DataFrame,
+    decided: PackageMonth,
+    final: pl.DataFrame | None = None,
 ) -> PackageMonth:
     """`decided`, with the changes of add-ons at the billing dates of a month.
 
-    `previous` is PACKAGES of the month before.
+    `previous` is PACKAGES of the month before, `final` the month's closed decisions if they are known already.
     """
     asked = business.asked_add_ons
     changes = add_on_changes(business, months_after(month, -1))
     has_any = business.catalogue.add_ons or business.home.parts(ADD_ONS, month)
     if asked.is_empty() and changes.is_empty() and not has_any:
         return decided
-    closed = business.register.closed_decisions(month).filter(pl.col("kind").is_in(ADD_ON_CHANGES))
+    final = business.register.closed_decisions(month) if final is None else final
+    closed = final.filter(pl.col("kind").is_in(ADD_ON_CHANGES))
     decisions = decide_add_ons(
         month,
         cycles=cycles,

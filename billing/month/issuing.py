@@ -41,7 +41,7 @@ from billing.month.issued_settings import settings_to_keep
 from billing.month.lost_deliveries import newly_measured
 from billing.month.parking import park
 from billing.month.shards import each_shard, shard_homes
-from billing.month.steps import decided_packages, write_decisions, write_packages
+from billing.month.steps import ClosedNow, decided_packages, write_decisions, write_packages
 from billing.month.true_ups import refunds_of_month
 from billing.month.unbilled import accounts_that_lost_events
 from billing.register.issued_documents import NOTHING, IssuedRows
@@ -85,8 +85,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
         rows = issued.rows(shard, month)
         if issued.is_all:
             rows = rows.and_then(refunds.of(shard.home.buckets))  # else the register, which knows them already
-        part = issued.parts.get(shard.home.buckets)
-        _write_what_issuing_moved(shard, month, through, part.closing if part else None)
+        _write_what_issuing_moved(shard, month, through, issued.parts.get(shard.home.buckets))
         write_issued(shard, month, rows)
     return issued.count + refunds.documents.height
 
@@ -219,19 +218,21 @@ def _was_issued_since(business: Business, month: str) -> bool:
     return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
 
 
-def _write_what_issuing_moved(
-    business: Business, month: str, through: date, closed_now: pl.LazyFrame | None = None
-) -> None:
+def _write_what_issuing_moved(business: Business, month: str, through: date, part: IssuedPart | None = None) -> None:
     """Write the remaining drafts, and PACKAGES and DECISIONS with the dates closed now."""
-    closed = None
-    if closed_now is not None:
-        # Pass the closed dates on: reading a large month back is expensive.
-        closed_before = required_table(business, PACKAGES, month, pl.col("closed"))
-        closed = pl.concat(frame.select(list(CLOSED_SCHEMA)) for frame in (closed_before, closed_now.collect()))
+    closed = None if part is None else _closed_now(business, month, part)
     keep_drafts_after(business, month, through)
     decided = decided_packages(business, month, closed)
     write_packages(business, month, decided)
-    write_decisions(business, month, decided)
+    write_decisions(business, month, decided, closed.decisions if closed else None)
+
+
+def _closed_now(business: Business, month: str, part: IssuedPart) -> ClosedNow:
+    before = required_table(business, PACKAGES, month, pl.col("closed"))
+    dates = pl.concat(frame.select(list(CLOSED_SCHEMA)) for frame in (before, part.closing.collect()))
+    if not part.are_first_decisions:
+        return ClosedNow(dates)
+    return ClosedNow(dates, DECISIONS.conform(part.decisions.filter(pl.col("billing_month") == month)))
 
 
 def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> IssuedRows:
@@ -322,13 +323,14 @@ def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
         .join(billed(PACKAGES), on=["subscription_id", "billing_date"], how="anti")
         .select(pl.col(name) if name in DRAFTS.schema else pl.lit(None, pl.String).alias(name) for name in columns)
     )
-    closed_now = closing.collect()
+    closed_now, known = closing.collect(), business.register.closed_decisions(month)
     return IssuedPart(
         drafts=pages,
         lines=billed(DRAFT_LINES).filter(reached),
         taxes=billed(DRAFT_TAXES).filter(reached),
         closing=pl.concat([closing, settled]),
-        decisions=_final_decisions(business, month, through, pl.concat([closing, settled])),
+        decisions=_final_decisions(business, month, through, pl.concat([closing, settled]), known),
+        are_first_decisions=known.is_empty(),
         begun=_compressed(_newly_begun(business, closed_now)),
         # No date of an account that was never billed has passed: each gets an invoice of its own.
         passed=parked.filter(
@@ -338,11 +340,16 @@ def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
     )
 
 
-def _final_decisions(business: Business, month: str, through: date, closing: pl.LazyFrame) -> pl.DataFrame:
-    """DECISIONS that are final with the dates that close: changes of packages and add-ons of their subscriptions."""
+def _final_decisions(
+    business: Business, month: str, through: date, closing: pl.LazyFrame, known: pl.DataFrame
+) -> pl.DataFrame:
+    """DECISIONS that are final with the dates that close: changes of packages and add-ons of their subscriptions.
+
+    `known` are those of the month that were final before.
+    """
     kinds = pl.col("kind").is_in((*PACKAGE_CHANGES, *ADD_ON_CHANGES))
     final = required_table(business, DECISIONS, month).filter(kinds & (pl.col("decided_on") <= through))
-    known, before = business.register.closed_decisions(month), months_after(month, -1)
+    before = months_after(month, -1)
     if business.catalogue.policy.requested_upgrades == AT_ONCE and before in business.home.months(DECISIONS):
         # An upgrade at once is decided in the month of its day, and its cycle may close in the next.
         upgrades = required_table(business, DECISIONS, before).filter(pl.col("kind") == DecisionKind.UPGRADE)

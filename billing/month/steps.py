@@ -4,6 +4,7 @@ Steps are idempotent functions of the landing folder, the register and the table
 a second run on unchanged input writes nothing.
 """
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
@@ -175,7 +176,7 @@ def terms_in_force(
         The table PACKAGES of the month, if it is known already.
     """
     if packages is None:
-        packages = _packages_of_month(business, month, cycles, USAGE.empty(), closed=None).packages
+        packages = _packages_of_month(business, month, cycles, usage=None, closed=None).packages
     closing = packages.select("subscription_id", package="closing_package")
     dated = cycles.select("account_id", "subscription_id", "cycle_start").join(closing, on="subscription_id")
     found = [
@@ -195,10 +196,15 @@ def write_packages(business: Business, month: str, decided: PackageMonth | None 
     return found.packages
 
 
-def write_decisions(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
-    """The answers to requests and the automatic upgrades of the month, those decided by the as-of day: DECISIONS."""
+def write_decisions(
+    business: Business, month: str, decided: PackageMonth | None = None, final: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The answers to requests and the automatic upgrades of the month, those decided by the as-of day: DECISIONS.
+
+    `final` is as in `ClosedNow`.
+    """
     changes = (decided or decided_packages(business, month)).decisions.filter(pl.col("decided_on") <= business.as_of)
-    closed = business.register.closed_decisions(month)
+    closed = business.register.closed_decisions(month) if final is None else final
     answers = business.lives.answers.filter(
         (pl.col("outcome") != Outcome.PENDING)
         | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
@@ -278,8 +284,22 @@ def cycles_of_month(business: Business, month: str) -> MonthCycles:
     return joined_cycles(found)
 
 
-def decided_packages(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
-    """The package changes of a month; pass `closed` (as in the register) if it is known already.
+@dataclass(frozen=True)
+class ClosedNow:
+    """What is closed of a month when it was just issued: reading a large month back is expensive.
+
+    Attributes
+    ----------
+    dates, decisions
+        As `Register.closed_dates` and `closed_decisions` of the month; no decisions: the register is asked for them.
+    """
+
+    dates: pl.DataFrame
+    decisions: pl.DataFrame | None = None
+
+
+def decided_packages(business: Business, month: str, closed: ClosedNow | None = None) -> PackageMonth:
+    """The package changes of a month; pass what is closed of it if it is known already.
 
     Computed once for PACKAGES and DECISIONS.
     """
@@ -292,24 +312,25 @@ def decided_packages(business: Business, month: str, closed: pl.DataFrame | None
     return business.computed.once(("packages", month), key, lambda: _decided_packages(business, month, closed))
 
 
-def _decided_packages(business: Business, month: str, closed: pl.DataFrame | None) -> PackageMonth:
+def _decided_packages(business: Business, month: str, closed: ClosedNow | None) -> PackageMonth:
     cycles = required_table(business, CYCLES, month)
     return _packages_of_month(business, month, cycles, required_table(business, USAGE, month), closed)
 
 
 def _packages_of_month(
-    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: pl.DataFrame | None
+    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame | None, closed: ClosedNow | None
 ) -> PackageMonth:
-    """As `decided_packages`; without usage only the packages of the cycles that close are right."""
-    closed = business.register.closed_dates(month) if closed is None else closed
+    """As `decided_packages`; without usage only the packages of the cycles that close are right, and no add-ons."""
+    closed = closed or ClosedNow(business.register.closed_dates(month))
     found = [
-        _packages_in_currency(part, month, part.rows(cycles), part.rows(usage), closed) for part in business.by_currency
+        _packages_in_currency(part, month, part.rows(cycles), usage if usage is None else part.rows(usage), closed)
+        for part in business.by_currency
     ]
     return joined_packages(found)
 
 
 def _packages_in_currency(
-    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: pl.DataFrame
+    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame | None, closed: ClosedNow
 ) -> PackageMonth:
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
@@ -317,17 +338,21 @@ def _packages_in_currency(
     decided = decide_packages(
         month,
         cycles=cycles,
-        usage=usage,
+        usage=USAGE.empty() if usage is None else usage,
         levels=_levels_of_downgrades(business, cycles, month),
         previous=previous.select("subscription_id", "opening_package", "waiting_package"),
         first_packages=_first_packages(business, cycles),
         answers=business.lives.answers,
-        closed=closed.select(list(CLOSED_SCHEMA)),
+        closed=closed.dates.select(list(CLOSED_SCHEMA)),
         terms=business.terms,
-        held=held_before(business, month, business.asked_add_ons),
+        held=None if usage is None else held_before(business, month, business.asked_add_ons),
         at_once=_asked_at_once(business, cycles),
     )
-    return packages_with_add_ons(business, month, cycles=cycles, previous=previous, decided=decided)
+    if usage is None:
+        return decided
+    return packages_with_add_ons(
+        business, month, cycles=cycles, previous=previous, decided=decided, final=closed.decisions
+    )
 
 
 def _package_decisions(business: Business, month: str) -> pl.DataFrame | None:

@@ -63,6 +63,8 @@ class IssuedPart:
         the billing dates to close, whether they have a document or not.
     decisions
         As the table DECISIONS: those that are final with the closing.
+    are_first_decisions
+        Whether no decision of the month was final before.
     begun
         subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
     passed
@@ -79,6 +81,7 @@ class IssuedPart:
     begun: pl.LazyFrame | None = None
     passed: pl.Series | None = None
     are_all_drafts: bool = False
+    are_first_decisions: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from billing.documents import left_out
-from billing.documents.left_out import written
+from billing.documents.left_out import entries_of_numbers, written
 
 _KEYS = ["account_id"]
 _MEMBERS = ("line", "due_kind", "due_on", "metric", "rule", "coupon", "title")
@@ -76,3 +76,18 @@ def test_many_lines_are_written_as_few_are(monkeypatch: pytest.MonkeyPatch) -> N
         "c",
         '[{"line":1,"metric":null,"coupon":"spring","amount":"-0.90"},{"line":2,"metric":"emails","amount":"1.00"}]',
     )
+
+
+def test_entries_of_numbers_are_written_alike_many_or_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pl.DataFrame(
+        {"metric": ["emails", None, "emails"], "unit": ['a "unit"', None, 'a "unit"'], "used": ["5", None, "7"]}
+    )
+    members, numbers = {"metric": pl.col("metric"), "of": pl.col("unit")}, {"quantity": pl.col("used")}
+    few = entries_of_numbers(rows, members, numbers).to_list()
+    monkeypatch.setattr(left_out, "_MANY", 1)
+    assert entries_of_numbers(rows, members, numbers).to_list() == few
+    assert few == [
+        '{"metric":"emails","of":"a \\"unit\\"","quantity":"5"}',
+        '{"metric":null,"of":null,"quantity":null}',
+        '{"metric":"emails","of":"a \\"unit\\"","quantity":"7"}',
+    ]

@@ -240,6 +240,21 @@ def test_a_run_as_of_before_a_billing_date_drafts_what_was_asked(shop: Landing) 
     ]
 
 
+def test_add_ons_stay_decided_when_a_month_is_issued_in_two_parts(shop: Landing) -> None:
+    for name, day in (("early", "10"), ("later", "20")):
+        shop.customer(name, on=f"2026-01-{day}")
+        shop.request(name, "add", "2026-01-25T09:00:00Z", add_on="support")
+    decided = {}
+    for as_of in ("2026-02-12", "2026-02-28"):
+        business = bill_by_steps(shop.root, "2026-02", as_of)
+        decided[as_of] = rows(business, "decisions", "account_id", "reason", kind="add")
+    assert decided == {
+        "2026-02-12": [("early", "requested")],
+        "2026-02-28": [("early", "requested"), ("later", "requested")],
+    }
+    assert rows(business, "add_ons", "account_id") == [("early",), ("later",)]
+
+
 def test_add_ons_keep_an_account_from_an_automatic_upgrade(tmp_path: Path) -> None:
     more = ADD_ONS.replace("allowances: {emails: 50000}", "allowances: {leads: 1000}")
     shop = Landing(tmp_path, starter_catalogue() + more)

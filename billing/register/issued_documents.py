@@ -330,12 +330,13 @@ class IssuedDocuments(Connection):
             return self._frame(self._due_in(query, due_from, due_to, by_document=True), schema)
         # Join here: SQLite reads the page of a document for each of its lines, which takes twice as long.
         of_document = ("account_id", "subscription_id")
-        billed: sa.Select[Any] = self._due_in(sa.select(line.number, *of_line), due_from, due_to, by_document=False)
+        billed = self._due_in(sa.select(line.number, *of_line), due_from, due_to, by_document=False)
         lines = {"number": pl.String} | {name: dtype for name, dtype in schema.items() if name not in of_document}
         numbers = dict.fromkeys(("number", *of_document), pl.String)
-        named: sa.Select[Any] = sa.select(*(document[name] for name in numbers))
-        documents = self._frame(named, numbers)
-        return self._frame(billed, lines).join(documents, on="number").select(list(schema))
+        of_these = self._due_in(sa.select(line.number), due_from, due_to, by_document=False)
+        named = sa.select(*(document[name] for name in numbers)).where(document.number.in_(of_these))
+        found, documents = self._frame(billed, lines), self._frame(named, numbers)
+        return found.join(documents, on="number", how="left", validate="m:1").select(list(schema))
 
     def _due_in(self, query: sa.Select[Any], due_from: date, due_to: date, *, by_document: bool) -> sa.Select[Any]:
         """Only lines that bill what fell due in `[due_from, due_to)`, of a shard its own.

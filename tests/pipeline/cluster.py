@@ -88,7 +88,7 @@ class Cluster:
         self.folder = folder
         self.register = server.new_database()
         self._started: list[subprocess.Popen[bytes]] = []
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._at_work: list[subprocess.Popen[bytes]] = []
         dagster = folder / "dagster"
         dagster.mkdir(parents=True)
         settings = (PRODUCTION / "dagster.yaml").read_text()
@@ -157,13 +157,13 @@ class Cluster:
         return self.start("daemon", home, *program, "run", "-m", "pipeline.definitions")
 
     def use_shards(self, shards: int, home: Path | str) -> None:
-        """Let heads divide new months into so many shards: they are children of the daemon."""
-        if self._daemon is not None and self.environment["OVERAGE_SHARDS"] == str(shards):
+        """Let new months be divided into so many shards: start daemon and workers anew, which all have the setting."""
+        if self._at_work and self.environment["OVERAGE_SHARDS"] == str(shards):
             return
-        if self._daemon is not None:
-            kill(self._daemon)
+        for process in self._at_work:
+            kill(process)
         self.environment["OVERAGE_SHARDS"] = str(shards)
-        self._daemon = self.daemon(home)
+        self._at_work = [self.daemon(home), *(self.worker(f"{name}-of-{shards}", home) for name in ("one", "two"))]
 
     def head(self, home: Path | str, month: str, as_of: str) -> subprocess.Popen[bytes]:
         """Start the head of a run that bills a month, and sends every step twice."""

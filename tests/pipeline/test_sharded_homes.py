@@ -291,6 +291,11 @@ def pages(home: Kept, worker: str) -> dict[str, str]:
     return {name: digest for name, digest in content_of(home.folder(worker)).items() if name.startswith(PAGES)}
 
 
+def words(ended: Ended) -> tuple[int, list[str]]:
+    """What a command said, wherever it printed it: of a command on workers everything is in one log."""
+    return ended.status, sorted(line.rstrip() for line in (ended.output + ended.messages).splitlines())
+
+
 def test_documents_numbers_files_register_and_tables_are_the_same(whole: Whole, other: Kept) -> None:
     # A worker that has seen nothing yet gets all of it.
     assert other.run("verify", worker="new").status == 0
@@ -299,7 +304,7 @@ def test_documents_numbers_files_register_and_tables_are_the_same(whole: Whole, 
     assert sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name)) == []
     of_other = tables(other, "new")
     assert [name for name in TABLES if not whole.tables[name].equals(of_other[name])] == []
-    assert other.told[: len(whole.told)] == whole.told
+    assert list(map(words, other.told[: len(whole.told)])) == list(map(words, whole.told))
     # Each month keeps the shards that it was begun with.
     parts = [len(Home(other.folder("new")).parts(TABLES["cycles"], billing_hint(n + 1)[0])) for n in range(MONTHS)]
     assert parts == list(other.way.shards)
@@ -350,5 +355,5 @@ def test_every_command_says_of_a_sharded_home_what_it_says_of_one_piece(whole: W
         told = [whole.run(*arguments), other.run(*arguments, worker="new")]
         # Only a store has objects of earlier states.
         said = [replace(ended, messages=re.sub(r"[0-9,]+ objects .*\n", "", ended.messages)) for ended in told]
-        assert said[0] == said[1], arguments
+        assert said[0] == said[1] or (other.cluster is not None and words(said[0]) == words(said[1])), arguments
         assert said[0].status in (0, 1), said

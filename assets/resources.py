@@ -81,7 +81,7 @@ def preload(resource: BillingHome, business: Business) -> None:
 
 
 def forget_loaded() -> None:
-    """Read the business again when it is asked for next, and close its connections, which would stay open otherwise.
+    """Read the business again when it is asked for next, and close its connections: the garbage collector is late.
 
     Whoever still holds it may go on: its register connects again when it is asked.
     """

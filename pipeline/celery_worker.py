@@ -50,7 +50,7 @@ class StepTask(celery.Task):  # type: ignore[misc] # Celery has no types.
             try:
                 return super().__call__(execute_step_args_packed, executable_dict)
             finally:
-                # A worker without work holds no connections: a server has a hundred for all of them.
+                # Hold no connections while idle: PostgreSQL allows 100 by default, for all processes.
                 forget_loaded()
 
 

@@ -95,6 +95,14 @@ def postgresql() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture
+def url_on_server(postgresql: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a new register on a server, which the environment names."""
+    url = postgresql.new_database()
+    monkeypatch.setenv("OVERAGE_REGISTER_URL", url)
+    return url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def register_url(request: pytest.FixtureRequest) -> str | None:
     """Where the register is: in the home, or in a new database of a server."""

@@ -389,7 +389,7 @@ def _movements(
     order = {name: position for position, name in enumerate((*_FEES, *_OTHERS[:3], _METRIC, *_OTHERS[3:], *_LAST))}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     nothing = pl.lit(0).cast(MONEY)
-    # Group by the place of a document and of what moved: their keys are texts.
+    # Group by row index and code: the keys themselves are strings, which are slower to hash.
     places = found.select(*KEYS, "number", "language", "tax", "previous_tax").with_row_index("_document")
     of_group = {"what": what.replace_strict(order, return_dtype=pl.UInt8), "metric": metric}
     now = lines.join(places, on=KEYS).select("_document", **of_group, current="amount", previous=nothing)

@@ -47,13 +47,13 @@ def written(
 
 def entries_of_numbers(rows: pl.DataFrame, members: Mapping[str, pl.Expr], numbers: Mapping[str, pl.Expr]) -> pl.Series:
     """The JSON of each row: an object of members, which few rows have of their own, and then of numbers as text."""
-    names = list(dict.fromkeys(name for member in members.values() for name in member.meta.root_names()))
     begin = (
         pl.struct([member.alias(name) for name, member in members.items()]).struct.json_encode().str.strip_suffix("}")
     )
     if rows.height < _MANY:
         found = rows.with_columns(begin.alias(_TEXT))
     else:
+        names = _columns_of(members)
         alike = rows.select(names).unique().with_columns(begin.alias(_TEXT))
         found = rows.join(alike, on=names, how="left", nulls_equal=True, maintain_order="left")
     ends = [
@@ -64,7 +64,7 @@ def entries_of_numbers(rows: pl.DataFrame, members: Mapping[str, pl.Expr], numbe
 
 
 def _texts_of_many(rows: pl.DataFrame, members: Mapping[str, pl.Expr], apart: pl.Expr) -> pl.Series:
-    names = list(dict.fromkeys(name for member in members.values() for name in member.meta.root_names()))
+    names = _columns_of(members)
     numbered = rows.select(names).with_row_index(_ROW)
     nested = [name for name, dtype in numbered.schema.items() if dtype.is_nested()]
     is_apart = pl.any_horizontal(apart, *(pl.col(name).is_not_null() for name in nested))
@@ -75,6 +75,11 @@ def _texts_of_many(rows: pl.DataFrame, members: Mapping[str, pl.Expr], apart: pl
     of_alike = pl.DataFrame([groups, _texts(numbered[groups.list.first()], members)]).explode(_ROW)
     of_others = pl.DataFrame([others[_ROW], _texts(others, members)])
     return pl.concat([of_alike, of_others]).sort(_ROW)[_TEXT]
+
+
+def _columns_of(members: Mapping[str, pl.Expr]) -> list[str]:
+    """The columns that members are made of."""
+    return list(dict.fromkeys(name for member in members.values() for name in member.meta.root_names()))
 
 
 def _texts(rows: pl.DataFrame, members: Mapping[str, pl.Expr]) -> pl.Series:

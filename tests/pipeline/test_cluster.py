@@ -144,7 +144,7 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         status = command.wait(PATIENCE)
         said += cluster.said("command").replace(home.name, "HOME")
         assert (status, said) == (wanted[0].status, wanted[0].messages), cluster.said("one")
-        # workers without work hold no connections: they would use up those of the server
+        # idle workers hold no connections to the register
         cluster.wait(lambda: postgresql.comes_to(0, cluster.register), two)
         # every piece of work was spread over the workers
         spread = Counter(step.partition("[")[0] for step in started_steps(cluster) if "[" in step)

@@ -3,24 +3,20 @@
 from datetime import date
 from pathlib import Path
 
-import pytest
-
 from pipeline.months_to_run import loaded, months_to_run
 from tests.landing import Landing
 from tests.postgresql import Server
 
 
 def test_a_business_that_a_sensor_looks_at_leaves_no_connections(
-    tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, postgresql: Server, url_on_server: str
 ) -> None:
     Landing(tmp_path).customer("acme")
-    url = postgresql.new_database()
-    monkeypatch.setenv("OVERAGE_REGISTER_URL", url)
     with loaded(tmp_path, date(2026, 2, 1)) as business:
         assert business is not None
         assert months_to_run(business, "2026-02") == ["2026-01", "2026-02"]
-        assert postgresql.comes_to(1, url)
-    assert postgresql.comes_to(0, url)
+        assert postgresql.comes_to(1, url_on_server)
+    assert postgresql.comes_to(0, url_on_server)
 
 
 def test_a_home_whose_inputs_are_refused_has_no_business_to_look_at(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ version, everything is recomputed from landing and the parsed files.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -138,12 +138,13 @@ def write_state(home: Home, state: State) -> None:
         "stamps": dict(sorted(state.stamps.items())),
         **({"aliases": state.aliases} if state.aliases else {}),
     }
-    write_bytes(state_path(home), json.dumps(content, ensure_ascii=False, indent=1).encode())
+    # An indent would leave the encoding to Python: 0.40 instead of 0.13 CPU seconds of 30,000 files.
+    write_bytes(state_path(home), json.dumps(content, ensure_ascii=False).encode())
 
 
 def _plain(file: FileState) -> dict[str, object]:
     """A file for the state file, without what most files do not have."""
-    return {name: value for name, value in asdict(file).items() if value or name not in _OFTEN_NOTHING}
+    return {name: value for name, value in vars(file).items() if value or name not in _OFTEN_NOTHING}
 
 
 def with_pending(state: State, days: frozenset[date]) -> State:

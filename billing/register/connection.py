@@ -313,6 +313,8 @@ def state_of(connection: sa.Connection) -> str:
 
 def _name_lost_registers(engine: sa.Engine) -> None:
     """Name the register in errors of the database: lost, full or locked."""
+    # SQLAlchemy caches dialects, and with them their listeners: one that holds the engine keeps its statements.
+    name = shown(engine.url)
 
     @sa.event.listens_for(engine, "handle_error")
     def on_error(context: sa.engine.ExceptionContext) -> None:
@@ -321,7 +323,7 @@ def _name_lost_registers(engine: sa.Engine) -> None:
         is_damaged = type(error) is sa.exc.DatabaseError
         if context.is_disconnect or is_damaged or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
             raise InterruptedRunError(
-                f"{shown(engine.url)}: the register cannot be used any more ({_cause(error or context)})"
+                f"{name}: the register cannot be used any more ({_cause(error or context)})"
             ) from error
 
 

@@ -3,9 +3,11 @@
 Every test that can be is run on SQLite and on a real PostgreSQL server.
 """
 
+import gc
 import multiprocessing
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -704,6 +706,16 @@ def test_a_server_that_cannot_be_reached_is_refused_without_saying_the_password(
     with pytest.raises(RefusedError, match=said) as refused:
         Register.open(Home(tmp_path), url)
     assert "secret" not in str(refused.value)
+
+
+def test_a_closed_register_leaves_nothing_in_memory(tmp_path: Path, register_url: str | None) -> None:
+    register = Register.open(Home(tmp_path), register_url)
+    assert register.documents().is_empty()
+    engine = weakref.ref(register.writable)
+    register.close()
+    del register
+    gc.collect()
+    assert engine() is None
 
 
 def test_the_link_of_an_account_is_drawn_once(register: Register) -> None:

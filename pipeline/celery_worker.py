@@ -56,14 +56,15 @@ class StepTask(celery.Task):  # type: ignore[misc] # Celery has no types.
 
 def _recorded(instance: dg.DagsterInstance, run_id: str, step: str) -> list[dg.DagsterEvent]:
     """The events of a step's last attempt, if it has ended."""
+    # A run has hundreds of events, and of most steps none is asked for again.
+    if not any(entry.step_key == step for entry in instance.all_logs(run_id, of_type=_ENDED)):
+        return []
     events = [
         entry.dagster_event
         for entry in instance.all_logs(run_id)
         if entry.dagster_event is not None and entry.dagster_event.step_key == step
     ]
     types = [event.event_type for event in events]
-    if not _ENDED & set(types):
-        return []
     first = max((place for place, kind in enumerate(types) if kind == DagsterEventType.STEP_START), default=0)
     return events[first:]
 

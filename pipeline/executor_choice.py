@@ -24,6 +24,7 @@ class ExecutorName(StrEnum):
 
 
 CLUSTER: Final = (ExecutorName.CELERY, ExecutorName.K8S)
+_ON_POSTGRESQL: Final = ("dagster_postgres", "pipeline.postgres_storage")
 _MODULES: Final = {ExecutorName.CELERY: "dagster_celery", ExecutorName.K8S: "dagster_k8s"}
 
 
@@ -73,8 +74,8 @@ def _refuse_missing(chosen: ExecutorName) -> None:
     if folder is None or not _is_on_postgresql(folder):
         raise RefusedError(
             f"{setting}: Dagster's runs and events have to be on a PostgreSQL server, which every worker reaches: "
-            f"expected DAGSTER_HOME to be a folder whose dagster.yaml has `storage: postgres` "
-            f"(found {folder or 'no DAGSTER_HOME'})"
+            f"expected DAGSTER_HOME to be a folder whose dagster.yaml has `storage: postgres` or is that of "
+            f"docs/production (found {folder or 'no DAGSTER_HOME'})"
         )
     if chosen == ExecutorName.CELERY and broker_url() is None:
         raise RefusedError(
@@ -90,6 +91,8 @@ def _is_on_postgresql(folder: Path) -> bool:
     if not isinstance(settings, dict):
         return False
     storage, runs = settings.get("storage"), settings.get("run_storage")
-    return (isinstance(storage, dict) and "postgres" in storage) or (
-        isinstance(runs, dict) and str(runs.get("module", "")).startswith("dagster_postgres")
+    custom = storage.get("custom") if isinstance(storage, dict) else None
+    modules = [str(found.get("module", "")) for found in (custom, runs) if isinstance(found, dict)]
+    return (isinstance(storage, dict) and "postgres" in storage) or any(
+        module.startswith(_ON_POSTGRESQL) for module in modules
     )

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import dagster as dg
 import pytest
 import yaml
+from dagster_postgres import PostgresRunStorage
 
 from tests.long_runs import long_only
 from tests.pipeline.outside import Landing
@@ -63,7 +64,7 @@ def test_the_settings_for_a_server_load_and_differ_in_the_storage_only(
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
     shutil.copy(PRODUCTION / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert type(instance.run_storage).__module__.startswith("dagster_postgres")
+        assert isinstance(instance.run_storage, PostgresRunStorage)
         assert instance.get_runs_count() == 0
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled

@@ -18,6 +18,7 @@ from billing.store.lock import is_held_by
 from pipeline import executors
 from pipeline.executor_choice import ExecutorName, chosen_executor, is_on_cluster
 from pipeline.executors import executor, lost_steps_are_retried, memory_request
+from tests.pipeline.cluster import PRODUCTION
 from tests.pipeline.outside import Landing, overage
 
 SERVER = "postgresql+psycopg://user@host/name"
@@ -72,11 +73,16 @@ def test_an_executor_on_other_machines_needs_what_they_all_reach(
             if url:
                 patch.setenv("OVERAGE_REGISTER_URL", url)
             assert "expected OVERAGE_REGISTER_URL=postgresql+psycopg://" in refusal()
-    for content in ("telemetry: {enabled: false}", "storage: {sqlite: {base_dir: x}}", "[", "- a"):
+    unlike = ("telemetry: {enabled: false}", "storage: {sqlite: {base_dir: x}}", "storage: {custom: {module: x}}")
+    for content in (*unlike, "[", "- a"):
         cluster.write_text(content)
         assert "expected DAGSTER_HOME to be a folder whose dagster.yaml has `storage: postgres`" in refusal()
-    cluster.write_text("run_storage: {module: dagster_postgres.run_storage, class: PostgresRunStorage}")
-    assert chosen_executor() == name
+    for content in (
+        "run_storage: {module: dagster_postgres.run_storage, class: PostgresRunStorage}",
+        (PRODUCTION / "dagster.yaml").read_text(),
+    ):
+        cluster.write_text(content)
+        assert chosen_executor() == name
     monkeypatch.delenv("OVERAGE_BROKER_URL")
     if name == "celery":
         assert "expected OVERAGE_BROKER_URL" in refusal()

@@ -26,7 +26,7 @@ class PooledPostgresStorage(DagsterPostgresStorage):
     def from_config_value(  # type: ignore[override] # as Dagster writes it, too
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> DagsterPostgresStorage:
-        """Of the same settings as Dagster's class, which it leaves servers to that are entered with tokens."""
+        """Takes the settings of Dagster's class, which is made itself where connections need tokens."""
         if "auth_provider" in config_value:
             return super().from_config_value(inst_data, config_value)
         return cls(pg_url_from_config(config_value), inst_data)

@@ -8,6 +8,7 @@ from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
+from weakref import finalize
 from zlib import crc32
 
 import polars as pl
@@ -37,11 +38,18 @@ _KEEP_ALIVE: Final = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "2
 _held: set[str] = set()
 
 
+class _InUse:
+    """What all views of a register share: it is gone when none is left."""
+
+
 class Connection:
     """Connection and locks of a register: one run at a time."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._opened = engine
+        # Connections that nobody has closed end with the last view.
+        self._in_use = _InUse()
+        finalize(self._in_use, engine.dispose).atexit = False
         self._buckets: BucketRange | None = None
         self._reopened: Reopened | None = None
         file = engine.url.database if engine.dialect.name == "sqlite" else None

@@ -23,7 +23,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from polars.testing import assert_frame_equal
 
-from billing.model.buckets import bucket_of
+from billing.model.buckets import bucket_of, bucket_ranges
 from billing.model.codes import DocumentKind, MailKind, MailOutcome
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
@@ -716,6 +716,16 @@ def test_a_closed_register_leaves_nothing_in_memory(tmp_path: Path, register_url
     del register
     gc.collect()
     assert engine() is None
+
+
+def test_connections_that_nobody_has_closed_end_with_the_last_view(postgresql: Server, tmp_path: Path) -> None:
+    url = postgresql.new_database()
+    view = Register.open(Home(tmp_path), url).of(bucket_ranges(2)[0])
+    assert view.documents().is_empty()
+    assert postgresql.comes_to(1, url)
+    del view
+    gc.collect()
+    assert postgresql.comes_to(0, url)
 
 
 def test_the_link_of_an_account_is_drawn_once(register: Register) -> None:

@@ -50,13 +50,13 @@ class StepTask(celery.Task):  # type: ignore[misc] # Celery has no types.
             try:
                 return super().__call__(execute_step_args_packed, executable_dict)
             finally:
-                # Hold no connections while idle: PostgreSQL allows 100 by default, for all processes.
+                # Hold no connections to the register while idle: PostgreSQL allows 100 by default, for all processes.
                 forget_loaded()
 
 
 def _recorded(instance: dg.DagsterInstance, run_id: str, step: str) -> list[dg.DagsterEvent]:
     """The events of a step's last attempt, if it has ended."""
-    # A run has hundreds of events, and of most steps none is asked for again.
+    # Look at the events that end steps first: a run has hundreds of others.
     if not any(entry.step_key == step for entry in instance.all_logs(run_id, of_type=_ENDED)):
         return []
     events = [

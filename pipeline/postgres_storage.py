@@ -1,7 +1,7 @@
 """Dagster storage on PostgreSQL with connections that are kept, one a process.
 
 Dagster's classes open a connection for every record that they write or read, and PostgreSQL starts a process for each:
-a small step takes 0.49 to 0.56 of the CPU time without (docs/cluster.md). Remove this once Dagster keeps connections.
+with one that is kept, a small step takes 0.49 to 0.56 of the CPU time. Remove this once Dagster keeps connections.
 """
 
 from functools import cache
@@ -16,8 +16,10 @@ from sqlalchemy import Engine
 class PooledPostgresStorage(DagsterPostgresStorage):
     """Dagster's storage of runs, events and schedules; all instances of a process share its connections."""
 
-    def __init__(self, postgres_url: str, inst_data: ConfigurableClassData | None = None) -> None:
-        engine = _engine(postgres_url)
+    def __init__(
+        self, postgres_url: str, inst_data: ConfigurableClassData | None = None, *, makes_tables: bool = True
+    ) -> None:
+        engine = _engine(postgres_url, makes_tables=makes_tables)
         super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
         for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
             storage._engine = engine
@@ -29,14 +31,16 @@ class PooledPostgresStorage(DagsterPostgresStorage):
         """Takes the settings of Dagster's class, which is made itself where connections need tokens."""
         if "auth_provider" in config_value:
             return super().from_config_value(inst_data, config_value)
-        return cls(pg_url_from_config(config_value), inst_data)
+        makes_tables = config_value.get("should_autocreate_tables", True)
+        return cls(pg_url_from_config(config_value), inst_data, makes_tables=makes_tables)
 
 
 @cache
-def _engine(postgres_url: str) -> Engine:
-    """The engine of this process, with the tables made: keeps one connection, opens as many as are used at once."""
-    DagsterPostgresStorage(postgres_url)
-    # A connection that the server has closed meanwhile is replaced.
+def _engine(postgres_url: str, *, makes_tables: bool) -> Engine:
+    """The engine of this process: keeps one connection, opens as many as are used at once."""
+    if makes_tables:
+        DagsterPostgresStorage(postgres_url)
+    # Replace connections that the server has closed.
     return create_pg_engine(
         postgres_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1, pool_pre_ping=True
     )

@@ -83,6 +83,10 @@ class Server:
         engine.dispose()
         return self._url(name)
 
+    def new_records(self) -> str:
+        """The URL of a new database for Dagster's records, by the driver that Dagster uses."""
+        return self.new_database().replace("postgresql+psycopg:", "postgresql+psycopg2:")
+
     def copy_of(self, url: str) -> str:
         """The URL of a copy of a database. Who is connected to it is not any more."""
         self._databases += 1

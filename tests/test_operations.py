@@ -60,7 +60,7 @@ def test_the_settings_for_a_server_load_and_differ_in_the_storage_only(
     ours = yaml.safe_load((ROOT / "dagster.yaml").read_text())
     server = yaml.safe_load((PRODUCTION / "dagster.yaml").read_text())
     assert {name: value for name, value in server.items() if name != "storage"} == ours
-    url = postgresql.new_database().replace("postgresql+psycopg:", "postgresql+psycopg2:")
+    url = postgresql.new_records()
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
     shutil.copy(PRODUCTION / "dagster.yaml", tmp_path)
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
@@ -102,7 +102,7 @@ def test_the_services_start_as_their_units_say(postgresql: Server, tmp_path: Pat
         "OVERAGE_HOME": str(landing.root),
         "OVERAGE_REGISTER_URL": postgresql.new_database(),
         "DAGSTER_HOME": str(instance),
-        "DAGSTER_POSTGRES_URL": postgresql.new_database().replace("postgresql+psycopg:", "postgresql+psycopg2:"),
+        "DAGSTER_POSTGRES_URL": postgresql.new_records(),
     }
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -138,7 +138,7 @@ def write_state(home: Home, state: State) -> None:
         "stamps": dict(sorted(state.stamps.items())),
         **({"aliases": state.aliases} if state.aliases else {}),
     }
-    # An indent would leave the encoding to Python: 0.40 instead of 0.13 CPU seconds of 30,000 files.
+    # Do not indent: Python's own encoder takes 0.40 instead of 0.13 CPU seconds for 30,000 files.
     write_bytes(state_path(home), json.dumps(content, ensure_ascii=False).encode())
 
 

@@ -321,7 +321,7 @@ def state_of(connection: sa.Connection) -> str:
 
 def _name_lost_registers(engine: sa.Engine) -> None:
     """Name the register in errors of the database: lost, full or locked."""
-    # SQLAlchemy caches dialects, and with them their listeners: one that holds the engine keeps its statements.
+    # Do not capture the engine: SQLAlchemy caches dialects with their listeners, and would keep its statements.
     name = shown(engine.url)
 
     @sa.event.listens_for(engine, "handle_error")

@@ -101,7 +101,7 @@ class Cluster:
             "OVERAGE_BROKER_URL": broker.url,
             "OVERAGE_MONTHS_AHEAD": "1",
             "DAGSTER_HOME": str(dagster),
-            "DAGSTER_POSTGRES_URL": server.new_database().replace("postgresql+psycopg:", "postgresql+psycopg2:"),
+            "DAGSTER_POSTGRES_URL": server.new_records(),
             "PYTHONPATH": str(ROOT),
         }
 

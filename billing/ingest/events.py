@@ -161,10 +161,12 @@ def repeated_events(
     )
     if with_dimensions:
         on = ["account_id", "metric", "time", "file", "row"]
-        few = (
-            scan_events(home, months, as_of).select(*on, "dimensions").join(rows.select(on).unique(), on=on, how="semi")
-        )
-        rows = rows.join(few.unique(on, keep="any"), on=on, how="left")
+        repeated = rows.collect()
+        # Filter by row first: only what may match is read whole.
+        at = pl.col("row").is_in(repeated["row"].unique().implode())
+        found = scan_events(home, months, as_of).filter(at).select(*on, "dimensions")
+        few = found.join(repeated.lazy().select(on).unique(), on=on, how="semi").unique(on, keep="any")
+        rows = repeated.lazy().join(few, on=on, how="left")
     return rows.drop("file", "row")
 
 

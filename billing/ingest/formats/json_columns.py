@@ -232,26 +232,26 @@ class Layouts:
         learned = None
         if not self.known:
             learned = self._learn(lines, pl.int_range(0, min(lines.count, _SAMPLES), eager=True))
+        cut, found = pl.DataFrame(), list[LaidOutLines]()
+        free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
+        strays = lines.count * _STRAY_SHARE
         while self.known:
-            try:
-                cut = cut_lines(lines.framed, max(len(layout.fields) for layout in self.known))
-            except ComputeError:
-                break
-            if len(cut) != lines.count:
-                break
-            free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
-            found = []
-            for layout in self.known:
+            # What a layout says of a line does not change with fields that are cut behind its own.
+            if cut.width < (width := max(len(layout.fields) for layout in self.known)):
+                try:
+                    cut = cut_lines(lines.framed, width)
+                except ComputeError:
+                    break
+                if len(cut) != lines.count:
+                    break
+            for layout in self.known[len(found) :]:
                 laid_out = LaidOutLines(cut, layout, self.columns)
                 laid_out.matching &= free
                 found.append(laid_out)
                 free &= ~laid_out.matching
-            strays = lines.count * _STRAY_SHARE
             if learned is not None and found[-1].matching.sum() < strays:
                 self.known.pop()
-                if not self.known:
-                    break
-                return found[:-1]
+                return found[:-1] or None
             learned = self._learn(lines, free.arg_true().head(_SAMPLES)) if free.sum() > strays else None
             if learned is None:
                 return found

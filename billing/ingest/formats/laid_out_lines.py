@@ -4,7 +4,7 @@ A field is first compared with what most of them are: text under its name, or a 
 for. Only what is neither is matched with a regular expression.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache, reduce
 from operator import and_
 from typing import Final
@@ -39,10 +39,19 @@ class LaidOutLines:
         self.layout = layout
         self._columns = columns
         paths = tuple(path for _, path in columns)
-        self._places, named, read, compared = _expressions(layout, paths, _common(cut, layout))
+        common = _common(cut, layout)
+        # Most fields have few of the names that are asked for: look for the others only where a line is none of these.
+        if not self._look(cut, _expressions(layout, paths, common, _names_of_first_lines(cut, layout, paths))):
+            self._look(cut, _expressions(layout, paths, common, None))
+
+    def _look(self, cut: pl.DataFrame, expressions: "_Expressions") -> bool:
+        """Look at the lines; whether no matching line has a name that the expressions leave out."""
+        self._places, named, read, compared = expressions
         names = [name for place in self._places for name in place.names]
         self._looked = cut.lazy().with_columns(named).with_columns(read).with_columns(compared).select(names).collect()
-        self.matching, self._is_plain = self._match(cut)
+        self.matching, self._is_plain, others = self._match(cut)
+        left_out = [pl.col(place.column).str.starts_with(each) for place in self._places for each in place.left_out]
+        return not left_out or others.is_empty() or not others.select(pl.any_horizontal(left_out).any()).item()
 
     def read(self, rows: pl.Series, which: pl.Series) -> pl.DataFrame:
         """Read the columns of some of the matching lines.
@@ -61,25 +70,28 @@ class LaidOutLines:
         found = self._looked.with_columns(rows.alias("row")).filter(which)
         return found.select("row", pl.lit(value=False).alias("unparseable"), *texts)
 
-    def _match(self, cut: pl.DataFrame) -> tuple[pl.Series, bool]:
-        """Whether each line has the layout, and whether the bare values of all that do are read as they stand."""
+    def _match(self, cut: pl.DataFrame) -> tuple[pl.Series, bool, pl.DataFrame]:
+        """Whether each line has the layout, and whether the bare values of all that do are read as they stand.
+
+        Beside them the matching lines of which the expressions are not sure, if there are any.
+        """
         certain = [self._looked[place.sure] for place in self._places if place.is_certain]
         doubtful = [place for place in self._places if not place.is_certain]
         matching = reduce(and_, certain) if certain else pl.repeat(value=True, n=len(cut), eager=True)
         if not doubtful:
-            return matching, True
+            return matching, True, pl.DataFrame()
         sure = reduce(and_, (self._looked[place.sure] for place in doubtful))
         others = (matching & ~sure).arg_true()
         matching &= sure
         if others.is_empty():
-            return matching, True
+            return matching, True, pl.DataFrame()
         texts = cut.select(place.column for place in doubtful)[others].with_columns(others.alias("line"))
         found = texts.filter(pl.all_horizontal(place.field.matches(place.column) for place in doubtful))
         bare = [place for place in doubtful if not place.field.is_text]
         is_odd = (
             any(found.select(place.field.may_be_odd(place.column).any() for place in bare).row(0)) if bare else False
         )
-        return matching.scatter(found["line"], values=True), not is_odd
+        return matching.scatter(found["line"], values=True), not is_odd, found
 
     def _texts(self, path: Path) -> pl.Expr:
         """Texts at a path; null when missing, the first of repeated members."""
@@ -99,13 +111,16 @@ class LaidOutLines:
 class _Place:
     """A field of a layout among those of lines, and the names by which it is read."""
 
-    def __init__(self, number: int, field: Field, paths: Sequence[Path], common: str | None) -> None:
-        """`common` is the value that nearly all lines have."""
+    def __init__(
+        self, number: int, field: Field, paths: Sequence[Path], common: str | None, names: Collection[str] | None
+    ) -> None:
+        """Look for `names` where they vary, all that are asked for unless given; `common`: most lines' value."""
         self.field, self._common = field, common
         self.column, self.value, self.sure = column(number), f"value {number}", f"sure {number}"
-        beside = [path[-1] for path in paths if path[:-1] == field.path[:-1] and isinstance(path[-1], str)]
-        self._names = [field.path[-1]] if field.is_fixed else list(dict.fromkeys(beside))
+        asked = [field.path[-1]] if field.is_fixed else _names_beside(field, paths)
+        self._names = [name for name in asked if field.is_fixed or names is None or name in names]
         self._named = {name: f"name {number} {place}" for place, name in enumerate(self._names)}
+        self.left_out = [field.opening(name) for name in asked if name not in self._names]
 
     @property
     def names(self) -> list[str]:
@@ -171,13 +186,22 @@ class _Place:
         return found
 
 
+_Expressions = tuple[list[_Place], list[pl.Expr], list[pl.Expr], list[pl.Expr]]
+
+
 @lru_cache(maxsize=64)
 def _expressions(
-    layout: LineLayout, paths: tuple[Path, ...], common: tuple[tuple[int, str], ...]
-) -> tuple[list[_Place], list[pl.Expr], list[pl.Expr], list[pl.Expr]]:
+    layout: LineLayout,
+    paths: tuple[Path, ...],
+    common: tuple[tuple[int, str], ...],
+    names: tuple[tuple[int, tuple[str, ...]], ...] | None,
+) -> _Expressions:
     """The places of a layout, and what is computed of them one after the other; the files of a month are alike."""
-    texts = dict(common)
-    places = [_Place(number, field, paths, texts.get(number)) for number, field in enumerate(layout.fields)]
+    texts, few = dict(common), None if names is None else dict(names)
+    places = [
+        _Place(number, field, paths, texts.get(number), None if few is None else few.get(number, ()))
+        for number, field in enumerate(layout.fields)
+    ]
     return (
         places,
         [named for place in places for named in place.name()],
@@ -197,6 +221,32 @@ def _common(cut: pl.DataFrame, layout: LineLayout) -> tuple[tuple[int, str], ...
         shares = dict(zip(found, lines.select(same.mean() for same in is_same).row(0), strict=True))
         found = {number: field for number, field in found.items() if (shares[number] or 0) >= _COMMON_SHARE}
     return tuple((number, field.first) for number, field in found.items())
+
+
+def _names_of_first_lines(
+    cut: pl.DataFrame, layout: LineLayout, paths: Sequence[Path]
+) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Numbers of the fields whose names vary, each with those names asked for that the first lines have in it."""
+    asked = {
+        (number, name): pl.col(column(number)).str.starts_with(field.opening(name)).any().alias(f"{number} {name}")
+        for number, field in enumerate(layout.fields)
+        if not field.is_fixed
+        for name in _names_beside(field, paths)
+    }
+    if not asked:
+        return ()
+    are_there = cut.head(_FIRST_LINES).select(asked.values()).row(0)
+    found: dict[int, list[str]] = {}
+    for (number, name), is_there in zip(asked, are_there, strict=True):
+        if is_there:
+            found.setdefault(number, []).append(name)
+    return tuple((number, tuple(names)) for number, names in found.items())
+
+
+def _names_beside(field: Field, paths: Sequence[Path]) -> list[str]:
+    """The names that are asked for in the object of a field."""
+    beside = [path[-1] for path in paths if path[:-1] == field.path[:-1] and isinstance(path[-1], str)]
+    return list(dict.fromkeys(beside))
 
 
 def _with(field: Field, value: str) -> str:

@@ -175,6 +175,20 @@ def test_lines_are_read_whatever_most_of_them_share(others: int) -> None:
     assert found["value:data.count"].to_list() == [*["1"] * 2_000, *["2.5"] * others, "1"]
 
 
+@pytest.mark.parametrize("others", [1, 20, 2_000])
+@pytest.mark.parametrize("name", ["bytes", "kind", "note"])
+def test_members_are_read_by_names_that_the_first_lines_do_not_have(name: str, others: int) -> None:
+    first = GOOD.replace('"count":1', '"count":1,"kind":"a"')
+    other = GOOD.replace('"count":1', f'"{name}":2,"count":"b"')
+    lines = [*[first] * 2_000, *[other] * others, first, *[GOOD] * 100]
+    members = tuple(Member(("data", asked), "text") for asked in ("count", "bytes", "kind"))
+    frame = pl.DataFrame({"row": range(1, len(lines) + 1), "text": lines, "broken": [False] * len(lines)})
+    alone = Decoder(event_columns([member.path for member in members])).one_by_one(frame)
+    shared = [column for column in alone.columns if column not in ("time", "specversion")]
+    found = _fields("\n".join(lines).encode(), {"email.sent": members})
+    assert found.select(shared).to_dicts() == alone.select(shared).to_dicts()
+
+
 def test_texts_of_lines_are_the_same_for_few_and_for_many_of_them() -> None:
     lines = [f"{place} {'x' * (place % 300)}" for place in range(3_000)]
     found = Lines(FIRST_LINE + "\n".join(lines).encode())

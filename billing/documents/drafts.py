@@ -48,6 +48,8 @@ _OF_CYCLES: Final = [
 # Draft in batches of so many subscriptions: as frames a page takes several times its size.
 # Batches of 50,000 take 3 % less time to draft, and 200 MB more.
 _RANGE: Final = 10_000
+# Or of so many lines: a fifth less memory where each has a coupon and an add-on.
+_LINES_OF_A_RANGE: Final = 20_000
 _ON_A_PAGE: Final = (*(kind for kind in SCHEDULED if kind != LineKind.COUPON), LineKind.PRIOR_CYCLE)
 BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "usage", "dues", "differences")
 
@@ -194,12 +196,13 @@ def _batches(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalo
     dates = subscriptions.select(
         "account_id", "subscription_id", billing_date=Grid.of(catalogue.policy).date(pl.col("grid_start"), k)
     )
-    return (
+    placed = (
         pl.concat([dues.select("account_id", "subscription_id", "billing_date"), dates])
         .unique("subscription_id", keep="first", maintain_order=True)
         .sort("billing_date", "account_id", "subscription_id")
-        .select("account_id", "subscription_id", range=pl.int_range(pl.len()) // _RANGE)
     )
+    size = min(_RANGE, max(1, _LINES_OF_A_RANGE * placed.height // max(1, dues.height)))
+    return placed.select("account_id", "subscription_id", range=pl.int_range(pl.len()) // size)
 
 
 def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Drafts:

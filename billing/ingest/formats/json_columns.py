@@ -245,8 +245,7 @@ class Layouts:
                 if len(cut) != lines.count:
                     break
             for layout in self.known[len(found) :]:
-                laid_out = LaidOutLines(cut, layout, self.columns)
-                laid_out.matching &= free
+                laid_out = LaidOutLines(cut, layout, self.columns, free if found else None)
                 found.append(laid_out)
                 free &= ~laid_out.matching
             if learned is not None and found[-1].matching.sum() < strays:

@@ -25,31 +25,37 @@ class LaidOutLines:
     Attributes
     ----------
     matching
-        Whether each line has the layout, assuming that its `quotes` and `commas` match.
+        Whether each line of the block has the layout, assuming that its `quotes` and `commas` match.
     """
 
-    def __init__(self, cut: pl.DataFrame, layout: LineLayout, columns: Sequence[tuple[str, Path]]) -> None:
+    def __init__(
+        self, cut: pl.DataFrame, layout: LineLayout, columns: Sequence[tuple[str, Path]], among: pl.Series | None = None
+    ) -> None:
         """Look at lines as `line_layout.cut_lines` splits them.
 
         Parameters
         ----------
         columns
             Names of columns, and the paths of what they hold.
+        among
+            Which lines to look at; all of them unless given.
         """
         self.layout = layout
-        self._columns = columns
+        self._columns, self._among = columns, among
+        cut = cut if among is None else cut.filter(among)
         paths = tuple(path for _, path in columns)
         common = _common(cut, layout)
         # Most fields have few of the names that are asked for: look for the others only where a line is none of these.
         if not self._look(cut, _expressions(layout, paths, common, _names_of_first_lines(cut, layout, paths))):
             self._look(cut, _expressions(layout, paths, common, None))
+        self.matching = self._own if among is None else among.clone().scatter(among.arg_true(), self._own)
 
     def _look(self, cut: pl.DataFrame, expressions: "_Expressions") -> bool:
         """Look at the lines; whether no matching line has a name that the expressions leave out."""
         self._places, named, read, compared = expressions
         names = [name for place in self._places for name in place.names]
         self._looked = cut.lazy().with_columns(named).with_columns(read).with_columns(compared).select(names).collect()
-        self.matching, self._is_plain, others = self._match(cut)
+        self._own, self._is_plain, others = self._match(cut)
         left_out = [pl.col(place.column).str.starts_with(each) for place in self._places for each in place.left_out]
         return not left_out or others.is_empty() or not others.select(pl.any_horizontal(left_out).any()).item()
 
@@ -67,6 +73,8 @@ class LaidOutLines:
             row, unparseable (false) and the columns.
         """
         texts = (self._texts(path).alias(name) for name, path in self._columns)
+        if self._among is not None:
+            rows, which = rows.filter(self._among), which.filter(self._among)
         found = self._looked.with_columns(rows.alias("row")).filter(which)
         return found.select("row", pl.lit(value=False).alias("unparseable"), *texts)
 

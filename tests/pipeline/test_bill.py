@@ -440,8 +440,8 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]
     landing.request("gone", "cancel", "2026-01-20T10:00:00Z", "email")
     landing.request("paused", "hold", "2026-01-20T10:00:00Z")
     used = {"nobody": 15, "early": 9, "trying": 12, "gone": 21, "paused": 21}
-    for emails, (name, day) in enumerate(used.items(), 1):
-        landing.use(name, f"2026-01-{day:02}", emails=emails)
+    for emails, (name, on) in enumerate(used.items(), 1):
+        landing.use(name, f"2026-01-{on:02}", emails=emails)
     waiting = []
     for day in ("2026-01-12", "2026-01-13"):
         bill_by_steps(landing.root, "2026-01", day)

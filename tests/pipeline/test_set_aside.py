@@ -147,6 +147,7 @@ def not_read(tmp_path_factory: pytest.TempPathFactory) -> NotRead:
         path.parent.mkdir(exist_ok=True)
         path.write_text("anything\n")
     of_nobody = landing.deliver([_of_nobody("e")], "2026-01-21", "b.jsonl")
+    no_json = landing.deliver(["no JSON at all"], "2026-01-21", "c.jsonl")
     broken = usage / "2026-01-23" / "broken.parquet"
     broken.parent.mkdir()
     broken.write_bytes(b"this is no Parquet")
@@ -156,7 +157,8 @@ def not_read(tmp_path_factory: pytest.TempPathFactory) -> NotRead:
     checked = overage("check", "--home", landing.root)
     runs = [bill(landing.root, "2026-02", "2026-02-28") for _ in range(2)]
     home = shutil.copytree(landing.root, folder / "before")
-    of_nobody.write_text("")
+    for path in (of_nobody, no_json):
+        path.write_text("")
     for path in misplaced:
         path.unlink()
     for emptied in ("20260121", "January"):
@@ -181,9 +183,9 @@ def problems_told(ended: Ended) -> list[str]:
 
 def test_a_run_counts_the_rows_set_aside_as_the_table_lists_them(not_read: NotRead) -> None:
     rejects = show(not_read.home, "rejects")
-    assert len(rejects) == 6, rejects
+    assert len(rejects) == 7, rejects
     for ended in not_read.runs:
-        assert "6 rows are set aside, with their reasons: overage show rejects --home " in ended.messages
+        assert "7 rows are set aside, with their reasons: overage show rejects --home " in ended.messages
     assert one([row for row in rejects if row["file"] == "requests.jsonl"])["detail"] == (
         "package: found nothing, expected the name of a package: the kind is upgrade"
     )
@@ -215,8 +217,9 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
     for ended in not_read.runs:
         assert ended.status == 1
         said = problems_told(ended)
-        assert len(said) == 7
+        assert len(said) == 8
         assert said[5] == "usage/2026-01-21/b.jsonl: none of its rows counts: unknown_account 1"
+        assert said[6] == "usage/2026-01-21/c.jsonl: none of its rows counts: unparseable 1"
         for told, begins in zip(said, expected, strict=False):
             assert told.startswith(begins) and told in not_read.checked.output
     assert [row["total"] for row in show(not_read.home, "documents")] == ["99.00", "102.00"]

@@ -118,17 +118,17 @@ def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: P
 
 def test_a_card_number_in_a_files_name_is_kept_nowhere_and_the_file_is_billed(tmp_path: Path) -> None:
     landing = Landing(tmp_path / "home")
-    landing.customer("acme")
+    landing.customer("acme", on="2025-12-10", billed_through="2026-01-10")
     (landing.folder / "requests").mkdir()
     (landing.folder / "requests.jsonl").rename(landing.folder / "requests" / f"{CARD}.jsonl")
     # two that differ in the number only, and one that cannot be read
     for name, emails in ((CARD, 9_000), ("4012888888881111", 8_000)):
         landing.written += 1
-        usage = event(f"event-{landing.written}", "acme", "email.sent", {"count": emails}, "2026-01-20T12:00:00Z")
-        landing.deliver([usage, "broken"], "2026-01-20", f"of {name}.jsonl")
-    landing.deliver(["x"], "2026-01-21", f"{CARD}.xlsx")
+        usage = event(f"event-{landing.written}", "acme", "email.sent", {"count": emails}, "2026-01-05T12:00:00Z")
+        landing.deliver([usage, "broken"], "2026-01-05", f"of {name}.jsonl")
+    landing.deliver(["x"], "2026-01-06", f"{CARD}.xlsx")
     landing.deliver(["x"], CARD, "a.jsonl")
-    billed = bill(landing.root, "2026-02", "2026-02-10")
+    billed = bill(landing.root, "2026-01", "2026-01-10")
     assert "************1111.xlsx could not be read" in billed.messages
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "17000"
     others = [overage(*words, "--home", landing.root) for words in (["check"], ["verify"], ["show", "ingest"])]
@@ -155,19 +155,19 @@ def test_a_card_number_in_digits_and_dashes_of_any_kind_is_kept_nowhere(tmp_path
 
 def test_what_was_not_delivered_is_not_read_through_a_link(tmp_path: Path) -> None:
     landing = Landing(tmp_path / "home")
-    landing.customer("acme")
-    stolen = event("event-1", "acme", "email.sent", {"count": 90_000}, "2026-01-20T12:00:00Z")
+    landing.customer("acme", on="2025-12-10", billed_through="2026-01-10")
+    stolen = event("event-1", "acme", "email.sent", {"count": 90_000}, "2026-01-05T12:00:00Z")
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "a.jsonl").write_text(f"{stolen}\nthe secret\n")
-    kept = landing.deliver([event("event-2", "acme", "email.sent", {"count": 1}, "2026-01-20T12:00:00Z")], "2026-01-20")
+    kept = landing.deliver([event("event-2", "acme", "email.sent", {"count": 1}, "2026-01-05T12:00:00Z")], "2026-01-05")
     (kept.parent / "link.jsonl").symlink_to(secret / "a.jsonl")
     (kept.parent / "within.jsonl").symlink_to(kept)
-    (kept.parents[1] / "2026-01-21").symlink_to(secret)
+    (kept.parents[1] / "2026-01-06").symlink_to(secret)
     os.mkfifo(kept.parent / "pipe.jsonl")
-    ended = bill(landing.root, "2026-02", "2026-02-10")
+    ended = bill(landing.root, "2026-01", "2026-01-10")
     assert ended.status == 1
-    for name in ("2026-01-20/link.jsonl", "2026-01-21/a.jsonl"):
+    for name in ("2026-01-05/link.jsonl", "2026-01-06/a.jsonl"):
         assert f"{name} could not be read: " in ended.messages
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "1"
     rejects = show(landing.root, "rejects")

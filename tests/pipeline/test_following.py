@@ -26,9 +26,9 @@ CONFIG = {"resources": {"billing_home": {"config": {"as_of": "2026-01-31"}}}}
 Said = list[str]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def instance() -> Iterator[dg.DagsterInstance]:
-    """Records without a daemon: the tests play the cluster."""
+    """Records without a daemon: the tests play the cluster, each for a run of its own."""
     queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
     retries = {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False}
     with instance_for_test(overrides={"run_coordinator": queue, "run_retries": retries}) as instance:

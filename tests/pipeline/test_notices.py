@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -127,6 +128,8 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
     landing = Landing(tmp_path / "home")
     landing.customer("secretive")
     monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
+    monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     return landing
 
 
@@ -176,59 +179,78 @@ def said(mail: EmailMessage) -> Mapping[str, str]:
     return {"to": mail["To"], "subject": mail["Subject"], "text": mail.get_content().replace("\r\n", "\n")}
 
 
-def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(
-    landing: Landing, instance: dg.DagsterInstance, mail: MailServer, hook: HookServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    configure(monkeypatch, mail, hook)
-    with monkeypatch.context() as paper:
-        paper.setattr("billing.month.pdf_files.render_files", blank_files)
-        runs = []
-        # a usual run begins in the middle of a month elsewhere
-        for as_of in sized(("2026-01-31", "2026-01-31"), ("2026-01-20", "2026-01-31", "2026-01-31")):
-            runs.append(run(instance, landing, as_of))
-            tell(month_is_ready, instance, runs[-1], "PIPELINE_SUCCESS")
+@dataclass(frozen=True)
+class Told:
+    """What was told of a month by runs as of two days before its last one, of this, and of this again.
+
+    Attributes
+    ----------
+    run_ids
+        Of the runs.
+    mails
+        How many there were after each.
+    """
+
+    run_ids: list[str]
+    mails: list[int]
+    mail: list[EmailMessage]
+    calls: list[dict[str, Any]]
+
+
+def told_of(folder: Path, bought: str, early: str, last: str) -> Told:
+    landing = Landing(folder / "home")
+    landing.customer("acme", on=bought)
+    run_ids, mails = [], []
+    with (
+        MailServer() as mail,
+        HookServer() as hook,
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        configure(patch, mail, hook)
+        patch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
+        patch.setattr("billing.month.pdf_files.render_files", blank_files)
+        patch.setattr("billing.reports.month_report_page.draw_page", blank_page)
+        for as_of in (early, last, last):
+            result = run(instance, landing, as_of, last[:7])
+            tell(month_is_ready, instance, result, "PIPELINE_SUCCESS")
+            run_ids.append(result.run_id)
+            mails.append(len(mail.mails))
+    return Told(run_ids, mails, mail.mails, hook.calls)
+
+
+@pytest.fixture(scope="module")
+def leap_month(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """A February of 29 days."""
+    return told_of(tmp_path_factory.mktemp("leap"), "2028-02-10", "2028-02-28", "2028-02-29")
+
+
+def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(leap_month: Told) -> None:
     # the last told nothing new
-    (first,) = mail.mails
+    (first,) = leap_month.mail
     assert said(first) == {
         "to": "month@example.com, finance@example.com",
-        "subject": "2026-01 is billed: 1 document",
-        "text": "2026-01 is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
-        f"https://billing.example.com/runs/{runs[-2].run_id}\n",
+        "subject": "2028-02 is billed: 1 document",
+        "text": "2028-02 is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
+        f"https://billing.example.com/runs/{leap_month.run_ids[1]}\n",
     }
-    (call,) = hook.calls
+    (call,) = leap_month.calls
     assert call["subject"] == first["Subject"]
     assert call["facts"] == {"documents": "1", "total": "99.00 USD"}
     assert call["id"] == call["key"] == str(first["Message-ID"]).strip("<>").removesuffix("@overage")
 
 
-@pytest.mark.parametrize(
-    ("bought", "early", "last"),
-    sized(
-        [("2028-02-10", "2028-02-28", "2028-02-29")],
-        [("2026-12-10", "2026-12-30", "2026-12-31"), ("2028-02-10", "2028-02-28", "2028-02-29")],
-    ),
-)
+@pytest.fixture(scope="module")
+def december(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told_of(tmp_path_factory.mktemp("december"), "2026-12-10", "2026-12-30", "2026-12-31")
+
+
+@pytest.mark.parametrize("month", sized(["leap_month"], ["december", "leap_month"]))
 def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_before(
-    tmp_path: Path,
-    instance: dg.DagsterInstance,
-    mail: MailServer,
-    hook: HookServer,
-    monkeypatch: pytest.MonkeyPatch,
-    bought: str,
-    early: str,
-    last: str,
+    request: pytest.FixtureRequest, month: str
 ) -> None:
-    configure(monkeypatch, mail, hook)
-    landing = Landing(tmp_path / "home")
-    landing.customer("acme", on=bought)
-    monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
-    monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
-    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
-    told = []
-    for as_of in (early, last):
-        tell(month_is_ready, instance, run(instance, landing, as_of, last[:7]), "PIPELINE_SUCCESS")
-        told.append([mail["Subject"] for mail in mail.mails])
-    assert told == [[], [f"{last[:7]} is billed: 1 document"]]
+    told: Told = request.getfixturevalue(month)
+    assert told.mails == [0, 1, 1]
 
 
 def test_drafts_that_are_ready_to_review_are_told(

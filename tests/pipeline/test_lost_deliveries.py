@@ -216,10 +216,10 @@ def test_a_lake_that_is_gone_is_not_taken_for_lost_deliveries(landing: Landing) 
     assert "neither in landing" not in command(landing, "verify")[1]
 
 
-def test_an_early_month_billed_without_the_lake_names_the_later_month_that_has_to_be_billed(tmp_path: Path) -> None:
-    landing = Landing(tmp_path / "home")
-    landing.customer("acme")
-    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+def test_an_early_month_billed_without_the_lake_names_the_later_month_that_has_to_be_billed(
+    in_home: Landing, tmp_path: Path
+) -> None:
+    landing = in_home.copied(tmp_path / "home")
     shutil.rmtree(landing.root / "lake")
     ended = bill(landing.root, "2026-01", "2026-02-28", profiles=True)
     assert ended.status == 1

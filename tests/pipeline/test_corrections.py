@@ -57,9 +57,11 @@ def deliver_late(landing: Landing, account: str = "late", emails: int = 2_000) -
 
 @dataclass(frozen=True)
 class Corrected:
-    """A business whose February was corrected, and how commands ended: the first two where runs stop at drafts."""
+    """A business whose February was corrected, and how commands ended; up to `of_one` runs issue nothing."""
 
     landing: Landing
+    of_january: list[Ended]
+    correctable: dict[tuple[str, tuple[str, ...]], tuple[list[str], bool]]
     documents: list[Row]
     draft: Ended
     documents_after_draft: list[Row]
@@ -76,7 +78,6 @@ def corrected_once(tmp_path_factory: pytest.TempPathFactory) -> Corrected:
     """late and named: usage that comes late. less: 3.00 that were billed are not due. other: as it was."""
     landing = billed_business(tmp_path_factory.mktemp("corrected") / "home")
     home, usage = landing.root, landing.folder / "usage" / "2026-01-20" / "usage.jsonl"
-    set_auto_issue(landing, "false")
     for name in ("late", "named"):
         deliver_late(landing, name)
     # the delivery is replaced
@@ -84,13 +85,20 @@ def corrected_once(tmp_path_factory: pytest.TempPathFactory) -> Corrected:
     # a rate that is in force only since the document was issued changes nothing of the note
     with (landing.folder / "tax_rates.csv").open("a") as file:
         file.write("US,,0.20,Sales tax,2026-02-16\n")
+    further: list[list[str]] = sized(usual=[[]], long=[["--draft"], []])
+    of_january = [correct(home, "2026-01", "2026-02-21", *each) for each in further]
+    now = Business.load(home, date(2026, 2, 21))
+    asked: list[tuple[str, tuple[str, ...]]] = [("2026-02", ()), ("2026-02", ("other",)), ("2026-01", ())]
+    correctable = {(month, accounts): months_to_correct(now, month, accounts) for month, accounts in asked}
     documents = show(home, "documents")
+    set_auto_issue(landing, "false")
     as_json = ("2026-02", "2026-02-21", "--format", "json")
     draft = correct(home, *as_json, "--draft")
     after_draft = show(home, "documents")
     of_one = correct(home, *as_json, "--account", "named")
     set_auto_issue(landing, "true")
-    return Corrected(landing, documents, draft, after_draft, of_one, correct(home, *as_json, report=True))
+    of_all = correct(home, *as_json, report=True)
+    return Corrected(landing, of_january, correctable, documents, draft, after_draft, of_one, of_all)
 
 
 def set_auto_issue(landing: Landing, value: str) -> None:
@@ -141,19 +149,16 @@ def test_a_second_correction_issues_nothing_and_says_so(corrected_once: Correcte
     assert content_of(tmp_path) == before
 
 
-@pytest.mark.parametrize("draft", sized([False], [True, False]))
-def test_where_there_is_nothing_to_correct_the_months_that_differ_are_named(
-    business: Landing, tmp_path: Path, draft: bool
-) -> None:
+def test_where_there_is_nothing_to_correct_the_months_that_differ_are_named(corrected_once: Corrected) -> None:
     # what happened in January was billed in February
-    deliver_late(business)
-    ended = correct(tmp_path, "2026-01", "2026-02-21", *(["--draft"] if draft else []))
     said = "nothing to correct: no document of 2026-01 differs from what is due"
-    assert f"{said}; those of 2026-02 do: overage correct 2026-02" in ended.messages
-    business_now = Business.load(tmp_path, date(2026, 2, 21))
-    assert months_to_correct(business_now, "2026-02") == (["2026-02"], False)
-    assert months_to_correct(business_now, "2026-02", ["other"]) == ([], False)
-    assert months_to_correct(business_now, "2026-01") == ([], False)
+    for ended in corrected_once.of_january:
+        assert f"{said}; those of 2026-02 do: overage correct 2026-02" in ended.messages
+    assert corrected_once.correctable == {
+        ("2026-02", ()): (["2026-02"], False),
+        ("2026-02", ("other",)): ([], False),
+        ("2026-01", ()): ([], False),
+    }
 
 
 def test_what_is_corrected_is_not_billed_again(corrected_once: Corrected, tmp_path: Path) -> None:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from billing.starter import starter_catalogue
 from billing.store.home import Home
 from pipeline.run_state import marked
 from tests.by_steps import bill_by_steps
-from tests.pipeline.outside import GB, Ended, Landing, bill, bill_once, content_of, event, one, overage, show, total_of
+from tests.pipeline.outside import GB, Ended, Landing, bill, bill_once, content_of, one, overage, show, total_of
 from tests.sizes import LONG, sized
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +66,7 @@ def test_a_month_that_has_not_begun_is_drafted_and_the_run_says_that_nothing_is_
     landing: Landing, through: str, said: str
 ) -> None:
     for again in (False, True):
-        ended = bill(landing.root, "2026-01", "2026-01-31", "--through", through)
+        ended = (bill if again else bill_once)(landing.root, "2026-01", "2026-01-31", "--through", through)
         assert (ended.status, ended.messages.splitlines()[0]) == (0, said)
         assert [row[1] for row in issued(landing.root)] == ["2026-01-10"]
         assert ("0 documents issued" in ended.messages) == again
@@ -123,19 +122,13 @@ def test_a_killed_command_is_completed_also_where_nothing_moved(
 
 
 def test_a_later_run_leaves_what_was_issued_and_adds_to_it(landing: Landing) -> None:
-    bill_once(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31", "--through", "2026-02")
     (first,) = show(landing.root, "documents")
     paper = (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes()
     ended = bill(landing.root, "2026-02", "2026-02-28")
     assert "2026-01: nothing moved\n2026-02: 1 issued\n1 document issued\n" in ended.messages
     assert show(landing.root, "documents")[0] == first
     assert (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes() == paper
-
-
-def test_through_bills_several_months_in_one_run(landing: Landing) -> None:
-    ended = bill(landing.root, "2026-01", "2026-02-28", "--through", "2026-02")
-    assert ended.status == 0
-    assert [row[1] for row in issued(landing.root)] == ["2026-01-10", "2026-02-10"]
 
 
 def test_a_draft_computes_everything_and_issues_nothing(landing: Landing) -> None:
@@ -197,16 +190,6 @@ def test_billing_dates_after_the_as_of_day_stay_drafts(days: Days) -> None:
     assert issued_now[1]["issued_on"] == "2026-02-10"
 
 
-def test_issuing_waits_as_many_days_as_the_policy_says(tmp_path: Path) -> None:
-    patient = starter_catalogue().replace("issue_after_days: 0", "issue_after_days: 3")
-    landing = Landing(tmp_path, patient)
-    landing.customer("acme")
-    bill_by_steps(landing.root, "2026-01", "2026-01-12")
-    assert issued(landing.root) == []
-    bill_by_steps(landing.root, "2026-01", "2026-01-13")
-    assert issued(landing.root) == [("INV-2026-000001", "2026-01-10", "99.00")]
-
-
 def test_what_is_delivered_after_the_as_of_day_does_not_exist_yet(days: Days) -> None:
     assert one(show(days.tenth, "usage", "--account", "late", metric="emails"))["quantity"] == "16000"
     assert [row["delivery_day"] for row in show(days.tenth, "ingest")] == ["2026-01-20"]
@@ -229,50 +212,55 @@ def test_a_request_made_after_the_as_of_day_does_not_exist_yet(days: Days) -> No
 
 
 def test_issuing_never_looks_back_behind_what_was_issued(landing: Landing) -> None:
-    bill_once(landing.root, "2026-02", "2026-02-20")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     before = content_of(landing.root)
-    ended = bill(landing.root, "2026-02", "2026-02-19")
+    ended = bill(landing.root, "2026-02", "2026-02-27")
     assert (ended.status, ended.output) == (2, "")
     assert ended.messages.startswith("refused: ")
-    assert "2026-02-19" in ended.messages
-    assert "2026-02-20" in ended.messages
+    assert "2026-02-27" in ended.messages
+    assert "2026-02-28" in ended.messages
     assert content_of(landing.root) == before
 
 
 def test_a_draft_may_look_back_and_issued_documents_stay_in_sight(landing: Landing) -> None:
-    bill_once(landing.root, "2026-02", "2026-02-20")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     before = show(landing.root, "documents")
     assert bill(landing.root, "2026-02", "2026-01-15", "--draft").status == 0
     assert show(landing.root, "documents") == before
     # back at the present, everything is as it was
-    bill_by_steps(landing.root, "2026-02", "2026-02-20")
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
     assert show(landing.root, "documents") == before
     assert show(landing.root, "drafts") == []
 
 
-def test_numbers_begin_anew_with_the_year_of_issue(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
-    landing.customer("acme", on="2026-12-10")
-    landing.customer("globex", on="2026-12-20")
-    bill_by_steps(landing.root, "2026-12", "2026-12-15")
-    # the second document is of December but issued in January
+LAST_DAYS = sized(usual=range(5, 7), long=range(5, 9))
+"""Of December, on each of which a customer buys and a run issues."""
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory: pytest.TempPathFactory) -> Sequence[tuple[str, str, str]]:
+    """What is issued by a run on each of some days, and by one in January to which it leaves a December date."""
+    landing = Landing(tmp_path_factory.mktemp("numbered"))
+    for day in (*LAST_DAYS, 20):
+        landing.customer(f"customer-{day:02}", on=f"2026-12-{day:02}")
+    for day in LAST_DAYS:
+        bill_by_steps(landing.root, "2026-12", f"2026-12-{day:02}")
     bill_by_steps(landing.root, "2027-01", "2027-01-31")
-    assert issued(landing.root) == [
-        ("INV-2026-000001", "2026-12-10", "99.00"),
-        ("INV-2027-000001", "2026-12-20", "99.00"),
-        ("INV-2027-000002", "2027-01-10", "99.00"),
-        ("INV-2027-000003", "2027-01-20", "99.00"),
+    return issued(landing.root)
+
+
+def test_numbers_begin_anew_with_the_year_of_issue(numbered: Sequence[tuple[str, str, str]]) -> None:
+    of_january = [row for row in numbered if row[0].startswith("INV-2027-")]
+    # the first of these is of December but issued in January
+    days = ["2026-12-20", *(f"2027-01-{day:02}" for day in (*LAST_DAYS, 20))]
+    assert of_january == [(f"INV-2027-{number:06}", day, "99.00") for number, day in enumerate(days, 1)]
+
+
+def test_numbers_have_no_gap_however_many_runs_issue_them(numbered: Sequence[tuple[str, str, str]]) -> None:
+    of_december = [row for row in numbered if row not in numbered[len(LAST_DAYS) :]]
+    assert of_december == [
+        (f"INV-2026-{number:06}", f"2026-12-{day:02}", "99.00") for number, day in enumerate(LAST_DAYS, 1)
     ]
-
-
-def test_numbers_have_no_gap_however_many_runs_issue_them(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
-    days = sized(usual=range(5, 7), long=range(5, 9))
-    for day in days:
-        landing.customer(f"customer-{day}", on=f"2026-01-{day:02d}")
-    for day in days:
-        bill_by_steps(landing.root, "2026-01", f"2026-01-{day:02d}")
-    assert [row[0] for row in issued(landing.root)] == [f"INV-2026-{n:06d}" for n in range(1, len(days) + 1)]
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +279,16 @@ def april(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     for day, emails, data in (("2026-01-09", 100, GB), ("2026-01-20", 16_000, 0), ("2026-02-09", 10, 0)):
         landing.use("acme", day, emails=emails, bytes=data)
     landing.use("acme", "2026-02-10", emails=1)
-    return landing.root, bill(landing.root, "2026-03", "2026-03-31")
+    return landing.root, bill(landing.root, "2026-01", "2026-03-31", "--through", "2026-03")
+
+
+def test_through_bills_several_months_in_one_run(april: tuple[Path, Ended]) -> None:
+    home, ended = april
+    assert [line.partition(":")[0] for line in ended.messages.splitlines() if ": 2 issued" in line] == [
+        *("2026-01", "2026-02", "2026-03")
+    ]
+    of_acme = show(home, "documents", "--account", "acme")
+    assert [row["billing_date"] for row in of_acme] == ["2026-01-10", "2026-02-10", "2026-03-10"]
 
 
 def test_tax_of_the_customers_country_is_added_once_per_document(april: tuple[Path, Ended]) -> None:
@@ -303,182 +300,24 @@ def test_tax_of_the_customers_country_is_added_once_per_document(april: tuple[Pa
     assert (tax["name"], tax["rate"], tax["taxable"], tax["amount"]) == ("Sales tax", "0.0825", "102.00", "8.42")
 
 
-def test_every_delivered_row_is_counted_a_duplicate_or_set_aside(landing: Landing) -> None:
-    twice = event("twice", "acme", "email.sent", {"count": 5}, "2026-01-21T10:00:00Z")
-    landing.deliver(
-        [
-            twice,
-            twice,
-            "",
-            "no JSON at all",
-            event("unknown", "nobody", "email.sent", {"count": 5}, "2026-01-21T10:00:00Z"),
-            event("negative", "acme", "email.sent", {"count": -5}, "2026-01-21T10:00:00Z"),
-            event("twice", "acme", "email.sent", {"count": 6}, "2026-01-21T10:00:00Z"),
-        ],
-        "2026-01-21",
-    )
-    ended = bill(landing.root, "2026-02", "2026-02-10")
-    assert ended.status == 0, "rows that are merely set aside are no failure"
-    delivered = show(landing.root, "ingest")
-    assert [(row["rows"], row["counted"], row["duplicates"], row["rejected"]) for row in delivered] == [
-        (1, 1, 0, 0),
-        (6, 1, 1, 4),
-    ]
-    assert [(row["row"], row["reason"]) for row in show(landing.root, "rejects")] == [
-        (4, "unparseable"),
-        (5, "unknown_account"),
-        (6, "impossible_value"),
-        (7, "conflicting"),
-    ], "a row is found by its line; a blank line is no row"
-    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16005"
-
-
-def test_of_one_it_is_told_in_the_singular(landing: Landing) -> None:
-    landing.deliver(["no JSON at all"], "2026-01-21")
-    ended = bill(landing.root, "2026-01", "2026-01-22", profiles=LONG)
-    assert f"1 row is set aside, with its reason: overage show rejects --home {landing.root}" in ended.messages
-    assert "\n1 document issued\n" in ended.messages
-    assert overage("show", "rejects", "--home", landing.root).messages.endswith("1 row\n")
-    if not LONG:
-        return
-    (pdf,) = (landing.root / "documents").rglob("*.pdf")
-    pdf.unlink()
-    ended = overage("verify", "--home", landing.root)
-    assert ended.messages.endswith(": 1 document read again, 1 disagreement\n")
-
-
-def test_a_run_counts_the_rows_set_aside_as_the_table_lists_them(landing: Landing) -> None:
-    landing.deliver(["no JSON at all", "nor this"], "2026-01-21")
-    landing.request("acme", "upgrade", "2026-01-20T10:00:00Z")
-    (landing.folder / "usage" / "January").mkdir()
-    broken = landing.folder / "usage" / "2026-01-22" / "broken.parquet"
-    broken.parent.mkdir()
-    broken.write_bytes(b"this is no Parquet")
-    ended = bill(landing.root, "2026-02", "2026-02-28")
-    rejects = show(landing.root, "rejects")
-    assert len(rejects) == 5, rejects
-    assert f"5 rows are set aside, with their reasons: overage show rejects --home {landing.root}" in ended.messages
-    assert one([row for row in rejects if row["file"] == "requests.jsonl"])["detail"] == (
-        "package: found nothing, expected the name of a package: the kind is upgrade"
-    )
-
-
-def _of_nobody(id_: str) -> str:
-    return event(id_, "nobody", "email.sent", {"count": 1}, "2026-01-20T10:00:00Z")
-
-
-def test_what_is_set_aside_is_told_by_reason_and_file_and_shown_of_one(landing: Landing) -> None:
-    landing.deliver(["no JSON at all", "nor this", _of_nobody("1")], "2026-01-21")
-    landing.deliver([_of_nobody(f"x{number}") for number in range(12)], "2026-01-22")
-    ended = bill(landing.root, "2026-01", "2026-01-23")
-    first, second = "usage/2026-01-21/usage.jsonl", "usage/2026-01-22/usage.jsonl"
-    told = [text for text in ended.messages.splitlines() if text.startswith("  ")]
-    assert told == [
-        f"  unknown_account: 12 rows of {second}",
-        f"  unparseable: 2 rows of {first}",
-        f"  unknown_account: 1 row of {first}",
-    ]
-    assert len(show(landing.root, "rejects", "--reason", "unknown_account")) == 13
-    assert len(show(landing.root, "rejects", "--file", first)) == 3
-    assert show(landing.root, "rejects", "--file", second, "--reason", "unparseable") == []
-    assert len(show(landing.root, "ingest", "--file", second)) == 1
-    limited = overage("show", "rejects", "--limit", "2", "--home", landing.root)
-    assert "the first 2 of 15 rows\n" in limited.messages
-    for option, value, there_are in (
-        ("--reason", "unparsable", "unknown_account (13 rows), unparseable (2 rows)"),
-        ("--file", "usage/2026-01-21/usage.json", f"{first}, {second}"),
-    ):
-        mistyped = overage("show", "rejects", option, value, "--home", landing.root)
-        assert (mistyped.status, mistyped.output) == (2, "")
-        assert f"unknown {option[2:]}: found {value!r}" in mistyped.messages and mistyped.messages.endswith(
-            f"{there_are}\n"
-        )
-    # a reason that no row has now, and a file without such rows, are no mistakes
-    assert show(landing.root, "rejects", "--reason", "too_late") == []
-    assert show(landing.root, "rejects", "--file", "accounts.csv") == []
-    assert show(landing.root, "rejects", "--file", "usage/2026-01-20/usage.jsonl") == []
-    refused = overage("show", "documents", "--reason", "unparseable", "--home", landing.root)
-    assert (refused.status, "leave --reason out" in refused.messages) == (2, True)
-
-
-def test_rejects_that_an_earlier_version_wrote_without_a_column_are_read(landing: Landing) -> None:
-    landing.deliver(["no JSON at all"], "2026-01-21")
-    landing.request("acme", "upgrade", "2026-01-20T10:00:00Z")
-    bill_once(landing.root, "2026-02", "2026-02-28")
-    before = show(landing.root, "rejects")
-    (path,) = (landing.root / "lake" / "rejects").glob("delivery_day=2026-01-21/*.parquet")
-    pl.read_parquet(path, hive_partitioning=False).drop("detail").write_parquet(path)
-    assert show(landing.root, "rejects") == [
-        row | {"detail": None if row["delivery_day"] else row["detail"]} for row in before
-    ]
-    assert len(before) == 2
-
-
-def test_an_unreadable_file_is_named_and_everything_else_is_billed(landing: Landing) -> None:
-    broken = landing.folder / "usage" / "2026-01-22" / "broken.parquet"
-    broken.parent.mkdir()
-    broken.write_bytes(b"this is no Parquet")
-    ended = bill(landing.root, "2026-02", "2026-02-28")
-    assert ended.status == 1
-    (problem,) = [line for line in ended.messages.splitlines() if line.startswith("not done: ")]
-    assert "2026-01-22/broken.parquet" in problem
-    assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
-    assert one(show(landing.root, "rejects"))["reason"] == "unreadable_file"
-    # delivered again in a state that can be read, it counts like late usage
-    pl.DataFrame(
-        {
-            "id": ["late"],
-            "source": ["/app"],
-            "type": ["email.sent"],
-            "subject": ["acme"],
-            "time": ["2026-01-21T10:00:00Z"],
-            "value": [10],
-        }
-    ).write_parquet(broken)
-    again = bill(landing.root, "2026-02", "2026-02-28")
-    assert again.status == 0, again.messages
-    assert show(landing.root, "rejects") == []
-    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16010"
-
-
-def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is_billed(landing: Landing) -> None:
-    for name in ("usage/20260121/a.jsonl", "usage/a.jsonl", "payment.csv", "payments/a.txt"):
-        (landing.folder / name).parent.mkdir(exist_ok=True)
-        (landing.folder / name).write_text("anything\n")
-    landing.deliver([event("e", "nobody", "email.sent", {"count": 5}, "2026-01-21T12:00:00Z")], "2026-01-21", "b.jsonl")
-    day = landing.folder / "usage" / "day=2026-01-22"
-    (landing.folder / "usage" / "2026-01-20").rename(day)
-    expected = [
-        "payment.csv is not read",
-        "payments/a.txt is not read",
-        "usage/20260121/: found in place of a delivery day",
-        "usage/a.jsonl: found in place of a delivery day",
-    ]
-    checked = overage("check", "--home", landing.root)
-    assert checked.status == 1
-    for _ in range(2):
-        ended = bill(landing.root, "2026-02", "2026-02-28")
-        assert ended.status == 1
-        said = [line.removeprefix("not done: ") for line in ended.messages.splitlines() if "not done: " in line]
-        assert len(said) == 5 and said[4] == "usage/2026-01-21/b.jsonl: none of its rows counts: unknown_account 1"
-        for told, begins in zip(said, expected, strict=False):
-            assert told.startswith(begins) and told in checked.output
-    assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
-
-
 @pytest.mark.usefixtures("profiles_once")
-def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: Landing) -> None:
-    bill_once(landing.root, "2026-02", "2026-02-28")
+def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    # moved in: there is usage on the first document
+    landing.customer("acme", on="2025-12-10", billed_through="2026-01-10")
+    landing.use("acme", "2026-01-05", emails=16_000)
+    bill(landing.root, "2026-01", "2026-01-31")
+    assert one(show(landing.root, "documents"))["total"] == "102.00"
     before, lake = content_of(landing.root), landing.root / "lake"
     damaged = [
-        *(min(lake.glob("usage/billing_month=2026-02/usage.*")), lake / "balances" / "balances.parquet"),
-        *(min(lake.glob("fingerprints/billing_month=2026-02/usage.*")), *lake.glob("events/*/*.parquet")),
+        *(min(lake.glob("usage/billing_month=2026-01/usage.*")), lake / "balances" / "balances.parquet"),
+        *(min(lake.glob("fingerprints/billing_month=2026-01/usage.*")), *lake.glob("events/*/*.parquet")),
     ]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-20])
     for ended, begins in (
         (overage("show", "usage", "--home", landing.root), "found a damaged table: "),
-        (bill(landing.root, "2026-02", "2026-02-28"), "interrupted: found a damaged table: "),
+        (bill(landing.root, "2026-01", "2026-01-31"), "interrupted: found a damaged table: "),
     ):
         assert ended.status == 1 and ended.output == ""
         assert any(line.startswith(begins) for line in ended.messages.splitlines())
@@ -486,7 +325,7 @@ def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: L
     ended = overage("repair", "--home", landing.root)
     assert ended.status == 0
     assert [line.partition(": taken away")[0] for line in ended.output.splitlines()] == sorted(map(str, damaged))
-    again = bill(landing.root, "2026-02", "2026-02-28")
+    again = bill(landing.root, "2026-01", "2026-01-31")
     assert again.status == 0 and again.messages.endswith("0 documents issued\n")
     after, records = content_of(landing.root), "lake/fingerprints/"
     assert {name for name in {*before, *after} if before.get(name) != after.get(name)} <= {
@@ -506,30 +345,6 @@ def test_an_account_that_cannot_be_billed_is_parked_and_everyone_else_is_billed(
     assert [(row["reason"], row["quantity"]) for row in unbilled] == [("parked", "7")]
 
 
-def test_usage_that_bills_nothing_is_listed_with_its_reason(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
-    landing.account("nobody")
-    landing.use("nobody", "2026-01-15", emails=1)
-    landing.customer("early", on="2026-01-10")
-    landing.use("early", "2026-01-09", emails=2)
-    landing.customer("trying", on="2026-01-10", trial_days=14)
-    landing.use("trying", "2026-01-12", emails=3)
-    landing.customer("gone", on="2026-01-10")
-    landing.request("gone", "cancel", "2026-01-20T10:00:00Z", "email")
-    landing.use("gone", "2026-01-21", emails=4)
-    landing.customer("paused", on="2026-01-10")
-    landing.request("paused", "hold", "2026-01-20T10:00:00Z")
-    landing.use("paused", "2026-01-21", emails=5)
-    bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert {(row["account_id"], row["reason"], row["quantity"]) for row in show(landing.root, "unbilled")} == {
-        ("nobody", "no_subscription", "1"),
-        ("early", "before_start", "2"),
-        ("trying", "trial", "3"),
-        ("gone", "access_ended", "4"),
-        ("paused", "held", "5"),
-    }
-
-
 def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(april: tuple[Path, Ended]) -> None:
     home, of_acme = april[0], ("--account", "acme")
     counted = total_of(show(home, "events", *of_acme, metric="emails"), "value")
@@ -540,19 +355,45 @@ def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(april: tuple[P
 
 def test_the_home_is_where_the_environment_says(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(landing.root.parent)
+    bill_once(landing.root, "2026-02", "2026-02-28")
     (landing.root.parent / "data").symlink_to(landing.root)
-    assert overage("bill", "2026-01", "--as-of", "2026-01-31").status == 0
-    assert issued(landing.root) == [("INV-2026-000001", "2026-01-10", "99.00")]
+    assert overage("bill", "2026-02", "--as-of", "2026-02-28").messages == NOTHING_MOVED
 
 
-def test_a_card_number_in_a_request_is_in_no_file_and_no_message(landing: Landing) -> None:
-    number = "4111111111111111"
-    landing.request("acme", "change_card", "2026-01-20T10:00:00Z", "self_service", brand="visa", last4=number)
-    ended = bill(landing.root, "2026-01", "2026-01-31")
-    assert number not in ended.messages
+CARD = "4111111111111111"
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> tuple[Landing, Ended]:
+    """A month billed in which one row is set aside: a request that names a whole card number."""
+    landing = Landing(tmp_path_factory.mktemp("card") / "home")
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=16_000)
+    landing.request("acme", "change_card", "2026-01-20T10:00:00Z", "self_service", brand="visa", last4=CARD)
+    return landing, bill(landing.root, "2026-01", "2026-01-31", profiles=LONG)
+
+
+def test_of_one_it_is_told_in_the_singular(card: tuple[Landing, Ended], tmp_path: Path) -> None:
+    home, messages = card[0].root, card[1].messages
+    assert f"1 row is set aside, with its reason: overage show rejects --home {home}" in messages
+    assert "\n1 document issued\n" in messages
+    assert overage("show", "rejects", "--home", home).messages.endswith("1 row\n")
+    if not LONG:
+        return
+    home = card[0].copied(tmp_path / "home").root
+    (pdf,) = (home / "documents").rglob("*.pdf")
+    pdf.unlink()
+    ended = overage("verify", "--home", home)
+    assert ended.messages.endswith(": 1 document read again, 1 disagreement\n")
+
+
+def test_a_card_number_in_a_request_is_in_no_file_and_no_message(card: tuple[Landing, Ended]) -> None:
+    landing, ended = card
+    assert CARD not in ended.messages
     assert [row["reason"] for row in show(landing.root, "rejects")] == ["impossible_value"]
     kept = [path for path in landing.root.rglob("*") if path.is_file() and landing.folder not in path.parents]
-    assert [path for path in kept if number.encode() in path.read_bytes()] == []
+    assert len(kept) > 10
+    assert [path for path in kept if CARD.encode() in path.read_bytes()] == []
 
 
 def test_the_first_of_the_month_can_be_everyones_billing_date(tmp_path: Path) -> None:
@@ -581,16 +422,53 @@ def test_paper_stands_beside_every_document(landing: Landing) -> None:
     assert all(re.fullmatch(r"[0-9a-f]{64}", row["content_hash"]) for row in show(landing.root, "documents"))
 
 
-def test_a_hold_fee_names_the_package_though_no_cycle_ever_began(tmp_path: Path) -> None:
-    landing = Landing(tmp_path / "home")
-    catalogue = landing.folder / "catalogue.yaml"
-    catalogue.write_text(catalogue.read_text().replace('hold_fee: "0.00"', 'hold_fee: "5.00"'))
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    """Where issuing waits three days and a hold costs 5.00: homes as of 12 and 13 January, and of 28 February."""
+    folder = tmp_path_factory.mktemp("patient")
+    catalogue = starter_catalogue().replace("issue_after_days: 0", "issue_after_days: 3")
+    landing = Landing(folder / "home", catalogue.replace('hold_fee: "0.00"', 'hold_fee: "5.00"'))
+    landing.customer("acme")
     # on hold in the trial, and resumed as a new subscription before the second billing date
-    landing.customer("acme", trial_days=30)
-    landing.request("acme", "hold", "2026-01-15T10:00:00Z")
-    landing.request("acme", "resume", "2026-02-20T10:00:00Z")
+    landing.customer("held", trial_days=30)
+    landing.request("held", "hold", "2026-01-15T10:00:00Z")
+    landing.request("held", "resume", "2026-02-20T10:00:00Z")
+    landing.account("nobody")
+    for name in ("early", "gone", "paused"):
+        landing.customer(name)
+    landing.customer("trying", trial_days=14)
+    landing.request("gone", "cancel", "2026-01-20T10:00:00Z", "email")
+    landing.request("paused", "hold", "2026-01-20T10:00:00Z")
+    used = {"nobody": 15, "early": 9, "trying": 12, "gone": 21, "paused": 21}
+    for emails, (name, on) in enumerate(used.items(), 1):
+        landing.use(name, f"2026-01-{on:02}", emails=emails)
+    waiting = []
+    for day in ("2026-01-12", "2026-01-13"):
+        bill_by_steps(landing.root, "2026-01", day)
+        waiting.append(shutil.copytree(landing.root, folder / day))
     bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    assert [(row["kind"], row["package"], row["amount"]) for row in show(landing.root, "lines")] == [
-        ("hold_fee", "starter", "5.00"),
-        ("package_fee", "starter", "99.00"),
-    ]
+    return waiting, landing.root
+
+
+def test_issuing_waits_as_many_days_as_the_policy_says(patient: tuple[list[Path], Path]) -> None:
+    (twelfth, thirteenth), _ = patient
+    assert issued(twelfth) == []
+    assert issued(thirteenth)[0] == ("INV-2026-000001", "2026-01-10", "99.00")
+    assert show(thirteenth, "documents")[0]["account_id"] == "acme"
+
+
+def test_usage_that_bills_nothing_is_listed_with_its_reason(patient: tuple[list[Path], Path]) -> None:
+    assert {(row["account_id"], row["reason"], row["quantity"]) for row in show(patient[1], "unbilled")} == {
+        ("nobody", "no_subscription", "1"),
+        ("early", "before_start", "2"),
+        ("trying", "trial", "3"),
+        ("gone", "access_ended", "4"),
+        ("paused", "held", "5"),
+    }
+
+
+def test_a_hold_fee_names_the_package_though_no_cycle_ever_began(patient: tuple[list[Path], Path]) -> None:
+    _, home = patient
+    numbers = [row["number"] for row in show(home, "documents", "--account", "held")]
+    found = [(row["kind"], row["package"], row["amount"]) for row in show(home, "lines") if row["number"] in numbers]
+    assert found == [("hold_fee", "starter", "5.00"), ("package_fee", "starter", "99.00")]

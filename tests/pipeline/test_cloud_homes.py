@@ -12,7 +12,7 @@ from tests.cloud_stores import Blobs, azure, google, running
 from tests.pipeline import outside
 from tests.pipeline.outside import Ended, Landing, bill, overage
 from tests.postgresql import Server, register_rows
-from tests.sizes import sized
+from tests.sizes import LONG, sized
 
 
 @pytest.mark.parametrize(("scheme", "answer"), sized([("az", azure)], [("az", azure), ("gs", google)]))
@@ -32,7 +32,7 @@ def test_a_home_in_another_store_is_that_of_a_folder(
 
     def there(*arguments: object, worker: str = "one") -> Ended:
         with mock.patch.dict(os.environ, environment | {"OVERAGE_WORK": str(tmp_path / worker)}):
-            return overage(*arguments, register=register, paper=True)
+            return overage(*arguments, register=register, paper=LONG)
 
     with running(answer, ["container"]) as (blobs, environment):
         assert there("check-store", url).status == 0
@@ -40,7 +40,7 @@ def test_a_home_in_another_store_is_that_of_a_folder(
             if path.is_file():
                 name = f"home/landing/{path.relative_to(landing.folder)}"
                 blobs.write("container", name, path.read_bytes())
-        here = bill(landing.root, "2026-01", "2026-02-20", paper=True)
+        here = bill(landing.root, "2026-01", "2026-02-20", paper=LONG)
         assert there("bill", "2026-01", "--as-of", "2026-02-20", "--home", url) == here
         assert register_rows(register) == register_rows(f"sqlite:///{landing.root / 'register.db'}")
         assert there("verify", "--home", url, worker="two").status == 0

@@ -188,6 +188,7 @@ def test_a_head_that_is_killed_issues_nothing_twice_and_steps_that_are_delivered
         for name in ("one", "two"):
             cluster.go(name)
         # the step goes on without its head: the next run waits for it
+        cluster.wait(lambda: steps(cluster, "STEP_SUCCESS") == started_steps(cluster), workers[0])
         cluster.wait(lambda: on_one_machine(home, cluster.register).status == wanted[0].status, workers[0])
         assert all(worker.poll() is None for worker in workers)
         starts = started_steps(cluster)
@@ -232,7 +233,13 @@ def test_a_run_whose_head_is_lost_is_begun_again_and_followed(
 
 def started_steps(cluster: Cluster) -> Counter[str]:
     """How often each step was begun, by the records."""
-    return Counter(recorded(cluster, "SELECT step_key FROM event_logs WHERE dagster_event_type = 'STEP_START'"))
+    return steps(cluster, "STEP_START")
+
+
+def steps(cluster: Cluster, event: str) -> Counter[str]:
+    """How often each step came to an event, by the records."""
+    query = f"SELECT step_key FROM event_logs WHERE dagster_event_type = '{event}'"  # noqa: S608 # our own word
+    return Counter(recorded(cluster, query))
 
 
 def tags(cluster: Cluster) -> set[str]:

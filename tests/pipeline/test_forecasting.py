@@ -25,6 +25,23 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:
     return landing
 
 
+@pytest.fixture(scope="module")
+def computed_before() -> list[Forecast]:
+    """The forecast of the home, when it has been computed."""
+    return []
+
+
+@pytest.fixture
+def forecast_once(computed_before: list[Forecast], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed is another thing than what is computed: the forecast of the home is computed once."""
+
+    def once(*given: Any, **named: Any) -> Forecast:
+        computed_before.extend([] if computed_before else [computed(*given, **named)])
+        return computed_before[0]
+
+    monkeypatch.setattr("billing.reports.forecast.forecast", once)
+
+
 def state_of(home: Path) -> State:
     """The time and bytes of every file and folder."""
     return {
@@ -33,6 +50,7 @@ def state_of(home: Path) -> State:
     }
 
 
+@pytest.mark.usefixtures("forecast_once")
 def test_it_is_as_of_the_last_run_and_changes_nothing(landing: Landing, tmp_path: Path) -> None:
     before = state_of(landing.root)
     ended = overage("forecast", "--months", 2, "--format", "json", "--home", landing.root, "--out", tmp_path / "out")
@@ -51,23 +69,18 @@ def test_it_is_as_of_the_last_run_and_changes_nothing(landing: Landing, tmp_path
     assert {name: frame.height for name, frame in written.items()} == {"forecast": 2, "backtest": 1, "methods": 4}
 
 
-def test_it_is_a_table_for_people_and_csv_for_a_spreadsheet(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[Forecast] = []
-
-    def once(*given: Any, **named: Any) -> Forecast:
-        found.extend([] if found else [computed(*given, **named)])
-        return found[0]
-
-    # what is printed is another thing than what is computed
-    monkeypatch.setattr("billing.reports.forecast.forecast", once)
-    table = overage("forecast", "--months", 1, "--home", landing.root)
+@pytest.mark.usefixtures("forecast_once")
+def test_it_is_a_table_for_people_and_csv_for_a_spreadsheet(landing: Landing) -> None:
+    table = overage("forecast", "--months", 2, "--home", landing.root)
     assert (table.status, table.output.splitlines()[0].split()) == (
         0,
         ["month", "account_id", "expected", "low", "high", "currency", "basis"],
     )
-    csv = overage("forecast", "--months", 1, "--format", "csv", "--home", landing.root)
+    csv = overage("forecast", "--months", 2, "--format", "csv", "--home", landing.root)
     assert csv.output == (
-        "month,account_id,expected,low,high,currency,basis\n2026-04,acme,102.00,102.00,102.00,USD,history\n"
+        "month,account_id,expected,low,high,currency,basis\n"
+        "2026-04,acme,102.00,102.00,102.00,USD,history\n"
+        "2026-05,acme,102.00,102.00,102.00,USD,history\n"
     )
 
 

@@ -25,10 +25,7 @@ from tests.long_runs import long_only
 from tests.pipeline.outside import Landing, bill
 from tests.sizes import LONG
 
-
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
-    return Landing(tmp_path / "home")
+NAMES = [f"acme-{number:02}" for number in range(28)]
 
 
 def without(path: Path, *starts: str) -> str:
@@ -223,44 +220,46 @@ def test_a_customer_that_was_never_billed_and_whose_row_is_set_aside_is_parked_u
     assert rows(business, "parked", "account_id", account_id="new") == []
 
 
-@pytest.mark.parametrize("left", [0, 18])
-def test_an_accounts_file_that_lacks_too_many_is_refused(landing: Landing, left: int) -> None:
-    names = [f"acme-{number:02}" for number in range(28)]
-    for name in names:
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    """28 customers, billed on the day on which they bought."""
+    landing = Landing(tmp_path_factory.mktemp("billed") / "home")
+    for name in NAMES:
         landing.customer(name)
     bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    without(landing.folder / "accounts.csv", *(f"{name}," for name in names[left:]))
+    return landing
+
+
+@pytest.mark.parametrize("left", [0, 18])
+def test_an_accounts_file_that_lacks_too_many_is_refused(billed: Landing, tmp_path: Path, left: int) -> None:
+    landing = billed.copied(tmp_path / "home")
+    without(landing.folder / "accounts.csv", *(f"{name}," for name in NAMES[left:]))
     ended = bill(landing.root, "2026-02", "2026-02-10")
     assert ended.status == 2
     assert "--accept-missing-accounts" in ended.messages
     assert Business.load(landing.root, date(2026, 2, 10)).register.count() == 28
 
 
-def test_nine_rows_that_are_missing_are_no_wrong_file(landing: Landing) -> None:
-    names = [f"acme-{number:02}" for number in range(28)]
-    for name in names:
-        landing.customer(name)
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    without(landing.folder / "accounts.csv", *(f"{name}," for name in names[19:]))
+def test_nine_rows_that_are_missing_are_no_wrong_file(billed: Landing, tmp_path: Path) -> None:
+    landing = billed.copied(tmp_path / "home")
+    without(landing.folder / "accounts.csv", *(f"{name}," for name in NAMES[19:]))
     business = Business.load(landing.root, date(2026, 2, 10))
     business.refuse_lacking_accounts()
-    assert business.parked["account_id"].to_list() == names[19:]
+    assert business.parked["account_id"].to_list() == NAMES[19:]
 
 
-def test_with_its_word_the_others_are_billed_and_nothing_is_undone(landing: Landing) -> None:
-    for name in ("acme", "beta"):
-        landing.customer(name)
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    whole = without(landing.folder / "accounts.csv", "acme,", "beta,")
+def test_with_its_word_the_others_are_billed_and_nothing_is_undone(billed: Landing, tmp_path: Path) -> None:
+    landing = billed.copied(tmp_path / "home")
+    whole = without(landing.folder / "accounts.csv", *(f"{name}," for name in NAMES))
     ended = bill(landing.root, "2026-02", "2026-02-10", "--accept-missing-accounts")
     assert (ended.status, "0 documents issued" in ended.messages) == (1, True)
-    assert "account acme is parked" in ended.messages
+    assert "account acme-00 is parked" in ended.messages
     if not LONG:
         # other accounts are settled when their rows are back
         return
     (landing.folder / "accounts.csv").write_text(whole)
     business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
-    assert account_totals(business) == {"acme": ["99.00", "198.00"], "beta": ["99.00", "198.00"]}
+    assert account_totals(business) == {name: ["99.00", "198.00"] for name in NAMES}
 
 
 def test_a_requests_file_that_shrank_parks_the_account_and_a_withdrawal_undoes_it(story: Story) -> None:
@@ -284,15 +283,13 @@ def test_a_cancellation_that_is_taken_back_blocks_nobody(story: Story) -> None:
     assert len(account_totals(business)["fine"]) == 4
 
 
-def test_check_says_what_a_run_would_park_or_refuse(landing: Landing) -> None:
-    for name in ("acme", "beta"):
-        landing.customer(name)
-    bill_by_steps(landing.root, "2026-01", "2026-01-10")
-    whole = without(landing.folder / "accounts.csv", "acme,")
+def test_check_says_what_a_run_would_park_or_refuse(billed: Landing, tmp_path: Path) -> None:
+    landing = billed.copied(tmp_path / "home")
+    whole = without(landing.folder / "accounts.csv", f"{NAMES[0]},")
     (problem,) = [words for words in problems_of(landing.root) if "cannot be billed" in words]
-    assert problem.startswith("account acme cannot be billed: documents were issued to it and it has no row")
+    assert problem.startswith("account acme-00 cannot be billed: documents were issued to it and it has no row")
     (landing.folder / "accounts.csv").write_text(whole)
-    without(landing.folder / "accounts.csv", "acme,", "beta,")
+    without(landing.folder / "accounts.csv", *(f"{name}," for name in NAMES))
     assert any("--accept-missing-accounts" in words for words in problems_of(landing.root))
 
 

@@ -85,14 +85,6 @@ def test_late_and_rejected_usage_and_what_is_owed_are_in_it(landing: Landing) ->
     assert report.by_day["events"].sum() == 0, "nothing was used in February"
 
 
-def test_a_change_within_a_trial_is_no_flow_between_packages(tmp_path: Path) -> None:
-    home = Landing(tmp_path / "home")
-    home.customer("acme", on="2026-01-03", trial_days=14)
-    home.request("acme", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
-    bill_by_steps(home.root, "2026-01", "2026-01-31")
-    assert report_of(home, "2026-01", "2026-01-31").flow.is_empty()
-
-
 def test_every_check_holds(landing: Landing) -> None:
     # the customers' PDFs are stand-ins, but they are there
     assert [each.text for each in report_of(landing).checks if not each.holds] == []
@@ -193,16 +185,29 @@ def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, m
     assert seen > sized(25, 45)
 
 
-def test_a_yearly_customer_is_one_in_the_months_without_a_fee(tmp_path: Path) -> None:
-    landing = Landing(tmp_path / "home")
+@pytest.fixture(scope="module")
+def terms(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    """Two yearly customers of which one uses too much, one by the month, and one who changes within its trial."""
+    landing = Landing(tmp_path_factory.mktemp("terms") / "home")
     landing.customer("year", term="yearly")
     landing.customer("over", term="yearly")
     landing.customer("month")
     landing.use("over", "2026-02-20", emails=17_000)
+    landing.customer("trying", on="2026-01-03", trial_days=14)
+    landing.request("trying", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
     bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    return landing
 
+
+def test_a_change_within_a_trial_is_no_flow_between_packages(terms: Landing) -> None:
+    report = report_of(terms, "2026-01", "2026-03-31")
+    assert "silver" in report.by_package["package"]
+    assert report.flow.is_empty()
+
+
+def test_a_yearly_customer_is_one_in_the_months_without_a_fee(terms: Landing) -> None:
     def causes(month: str) -> list[tuple[str, int, str]]:
-        report = report_of(landing, month, "2026-03-31")
+        report = report_of(terms, month, "2026-03-31")
         assert report.causes["change"].sum() == report.by_package["change"].sum()
         return [(cause, accounts, f"{change:.2f}") for cause, accounts, change in report.causes.rows()]
 

@@ -24,8 +24,8 @@ from pipeline import sensors
 from pipeline.definitions import defs
 from pipeline.notices import signature
 from pipeline.sensors import month_is_ready, run_failed
-from tests.long_runs import long_only
 from tests.pipeline.outside import Landing, blank_files, blank_page
+from tests.sizes import sized
 
 
 class MailServer:
@@ -177,28 +177,40 @@ def said(mail: EmailMessage) -> Mapping[str, str]:
     return {"to": mail["To"], "subject": mail["Subject"], "text": mail.get_content().replace("\r\n", "\n")}
 
 
-@dataclass(frozen=True)
-class Told:
-    """What was told of a month by runs as of two days before its last one, of this, and of this again.
+@dataclass
+class Month:
+    """A month that was run before its last day, on it, and once more.
 
     Attributes
     ----------
-    run_ids
-        Of the runs.
-    mails
-        How many there were after each.
+    counts
+        Of mails, after each run.
+    last_run
+        The run that completed the month.
     """
 
-    run_ids: list[str]
-    mails: list[int]
-    mail: list[EmailMessage]
-    calls: list[dict[str, Any]]
+    name: str
+    mail: MailServer
+    hook: HookServer
+    counts: list[int]
+    last_run: str
 
 
-def told_of(folder: Path, bought: str, early: str, last: str) -> Told:
-    landing = Landing(folder / "home")
+@pytest.fixture(
+    scope="module",
+    params=sized(
+        usual=[("2028-02-10", "2028-02-28", "2028-02-29")],
+        long=[
+            ("2026-01-10", "2026-01-20", "2026-01-31"),
+            ("2026-12-10", "2026-12-30", "2026-12-31"),
+            ("2028-02-10", "2028-02-28", "2028-02-29"),
+        ],
+    ),
+)
+def month(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Month:
+    bought, early, last = request.param
+    landing = Landing(tmp_path_factory.mktemp("month") / "home")
     landing.customer("acme", on=bought)
-    run_ids, mails = [], []
     with (
         MailServer() as mail,
         HookServer() as hook,
@@ -209,49 +221,40 @@ def told_of(folder: Path, bought: str, early: str, last: str) -> Told:
         patch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
         patch.setattr("billing.month.pdf_files.render_files", blank_files)
         patch.setattr("billing.reports.month_report_page.draw_page", blank_page)
+        runs, counts = [], []
+        # a usual run begins in the middle of a month
         for as_of in (early, last, last):
             result = run(instance, landing, as_of, last[:7])
             tell(month_is_ready, instance, result, "PIPELINE_SUCCESS")
-            run_ids.append(result.run_id)
-            mails.append(len(mail.mails))
-    return Told(run_ids, mails, mail.mails, hook.calls)
+            runs.append(result.run_id)
+            counts.append(len(mail.mails))
+    return Month(last[:7], mail, hook, counts, runs[1])
 
 
-@pytest.fixture(scope="module")
-def leap_month(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """A February of 29 days."""
-    return told_of(tmp_path_factory.mktemp("leap"), "2028-02-10", "2028-02-28", "2028-02-29")
-
-
-def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(leap_month: Told) -> None:
-    # the last told nothing new
-    (first,) = leap_month.mail
+def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(month: Month) -> None:
+    # the last run told nothing new
+    (first,) = month.mail.mails
     assert said(first) == {
         "to": "month@example.com, finance@example.com",
-        "subject": "2028-02 is billed: 1 document",
-        "text": "2028-02 is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
-        f"https://billing.example.com/runs/{leap_month.run_ids[1]}\n",
+        "subject": f"{month.name} is billed: 1 document",
+        "text": f"{month.name} is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
+        f"https://billing.example.com/runs/{month.last_run}\n",
     }
-    (call,) = leap_month.calls
+    (call,) = month.hook.calls
     assert call["subject"] == first["Subject"]
     assert call["facts"] == {"documents": "1", "total": "99.00 USD"}
     assert call["id"] == call["key"] == str(first["Message-ID"]).strip("<>").removesuffix("@overage")
 
 
-def test_a_month_is_complete_with_a_leap_day_and_not_before(leap_month: Told) -> None:
-    assert leap_month.mails == [0, 1, 1]
-
-
-@long_only("a usual run tries the leap day")
-def test_a_month_is_complete_with_the_last_day_of_a_year_and_not_before(tmp_path: Path) -> None:
-    told = told_of(tmp_path, "2026-12-10", "2026-12-30", "2026-12-31")
-    assert (told.mails, told.mail[0]["Subject"]) == ([0, 1, 1], "2026-12 is billed: 1 document")
+def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_before(month: Month) -> None:
+    assert month.counts == [0, 1, 1]
 
 
 def test_drafts_that_are_ready_to_review_are_told(
     landing: Landing, instance: dg.DagsterInstance, mail: MailServer, hook: HookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(monkeypatch, mail, hook)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     path = landing.folder / "catalogue.yaml"
     path.write_text(path.read_text().replace("auto_issue: true", "auto_issue: false"))
     tell(month_is_ready, instance, run(instance, landing, "2026-01-31"), "PIPELINE_SUCCESS")

@@ -27,6 +27,7 @@ from tests.landing import Landing as Landing
 from tests.landing import content_of as content_of
 from tests.landing import event as event
 from tests.pipeline.plain_runs import plain_runs
+from tests.read_once import inputs_read_once
 from tests.sizes import LONG, sized
 
 Row = dict[str, Any]
@@ -34,6 +35,8 @@ Row = dict[str, Any]
 LEFT_OUT: Sequence[str] = ("profiles", "billing_report")
 """What commands leave out, half the time of each; fixtures of `conftest.py` put it back."""
 PROFILES = ("profiles",)
+LOOKING = ("show", "explain", "preview", "what-if", "statement")
+"""Commands that change nothing: what another has read of the same files they do not read again."""
 WITHOUT_REPORTS: Sequence[str] = sized(usual=("billing_report",), long=())
 
 
@@ -77,6 +80,7 @@ def overage(
         if register is not None:
             os.environ["OVERAGE_REGISTER_URL"] = register
         stack.enter_context(in_memory() if dagster else plain_runs(_left_out(profiles, report)))
+        stack.enter_context(inputs_read_once(again=arguments[0] not in LOOKING))
         if not paper:
             stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
             stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))

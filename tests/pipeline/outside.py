@@ -35,7 +35,7 @@ Row = dict[str, Any]
 LEFT_OUT: Sequence[str] = ("profiles", "billing_report")
 """What commands leave out, half the time of each; fixtures of `conftest.py` put it back."""
 PROFILES = ("profiles",)
-LOOKING = ("show", "explain", "preview", "what-if", "statement")
+LOOKING = ("show", "explain", "preview", "what-if", "statement", "forecast", "verify", "compare-invoices")
 """Commands that change nothing: what another has read of the same files they do not read again."""
 WITHOUT_REPORTS: Sequence[str] = sized(usual=("billing_report",), long=())
 

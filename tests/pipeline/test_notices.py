@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -176,65 +177,84 @@ def said(mail: EmailMessage) -> Mapping[str, str]:
     return {"to": mail["To"], "subject": mail["Subject"], "text": mail.get_content().replace("\r\n", "\n")}
 
 
-def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(
-    landing: Landing, instance: dg.DagsterInstance, mail: MailServer, hook: HookServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    configure(monkeypatch, mail, hook)
-    with monkeypatch.context() as paper:
-        paper.setattr("billing.month.pdf_files.render_files", blank_files)
-        runs = []
-        # a usual run begins in the middle of a month elsewhere
-        for as_of in sized(("2026-01-31", "2026-01-31"), ("2026-01-20", "2026-01-31", "2026-01-31")):
-            runs.append(run(instance, landing, as_of))
-            tell(month_is_ready, instance, runs[-1], "PIPELINE_SUCCESS")
-    # the last told nothing new
-    (first,) = mail.mails
+@dataclass
+class Month:
+    """A month that was run before its last day, on it, and once more.
+
+    Attributes
+    ----------
+    counts
+        Of mails, after each run.
+    last_run
+        The run that completed the month.
+    """
+
+    name: str
+    mail: MailServer
+    hook: HookServer
+    counts: list[int]
+    last_run: str
+
+
+@pytest.fixture(
+    scope="module",
+    params=sized(
+        usual=[("2028-02-10", "2028-02-28", "2028-02-29")],
+        long=[
+            ("2026-01-10", "2026-01-20", "2026-01-31"),
+            ("2026-12-10", "2026-12-30", "2026-12-31"),
+            ("2028-02-10", "2028-02-28", "2028-02-29"),
+        ],
+    ),
+)
+def month(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Month:
+    bought, early, last = request.param
+    landing = Landing(tmp_path_factory.mktemp("month") / "home")
+    landing.customer("acme", on=bought)
+    with (
+        MailServer() as mail,
+        HookServer() as hook,
+        dg.DagsterInstance.ephemeral() as instance,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        configure(patch, mail, hook)
+        patch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
+        patch.setattr("billing.month.pdf_files.render_files", blank_files)
+        patch.setattr("billing.reports.month_report_page.draw_page", blank_page)
+        runs, counts = [], []
+        # a usual run begins in the middle of a month
+        for as_of in (early, last, last):
+            result = run(instance, landing, as_of, last[:7])
+            tell(month_is_ready, instance, result, "PIPELINE_SUCCESS")
+            runs.append(result.run_id)
+            counts.append(len(mail.mails))
+    return Month(last[:7], mail, hook, counts, runs[1])
+
+
+def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(month: Month) -> None:
+    # the last run told nothing new
+    (first,) = month.mail.mails
     assert said(first) == {
         "to": "month@example.com, finance@example.com",
-        "subject": "2026-01 is billed: 1 document",
-        "text": "2026-01 is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
-        f"https://billing.example.com/runs/{runs[-2].run_id}\n",
+        "subject": f"{month.name} is billed: 1 document",
+        "text": f"{month.name} is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
+        f"https://billing.example.com/runs/{month.last_run}\n",
     }
-    (call,) = hook.calls
+    (call,) = month.hook.calls
     assert call["subject"] == first["Subject"]
     assert call["facts"] == {"documents": "1", "total": "99.00 USD"}
     assert call["id"] == call["key"] == str(first["Message-ID"]).strip("<>").removesuffix("@overage")
 
 
-@pytest.mark.parametrize(
-    ("bought", "early", "last"),
-    sized(
-        [("2028-02-10", "2028-02-28", "2028-02-29")],
-        [("2026-12-10", "2026-12-30", "2026-12-31"), ("2028-02-10", "2028-02-28", "2028-02-29")],
-    ),
-)
-def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_before(
-    tmp_path: Path,
-    instance: dg.DagsterInstance,
-    mail: MailServer,
-    hook: HookServer,
-    monkeypatch: pytest.MonkeyPatch,
-    bought: str,
-    early: str,
-    last: str,
-) -> None:
-    configure(monkeypatch, mail, hook)
-    landing = Landing(tmp_path / "home")
-    landing.customer("acme", on=bought)
-    monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
-    monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
-    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
-    told = []
-    for as_of in (early, last):
-        tell(month_is_ready, instance, run(instance, landing, as_of, last[:7]), "PIPELINE_SUCCESS")
-        told.append([mail["Subject"] for mail in mail.mails])
-    assert told == [[], [f"{last[:7]} is billed: 1 document"]]
+def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_before(month: Month) -> None:
+    assert month.counts == [0, 1, 1]
 
 
 def test_drafts_that_are_ready_to_review_are_told(
     landing: Landing, instance: dg.DagsterInstance, mail: MailServer, hook: HookServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(monkeypatch, mail, hook)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     path = landing.folder / "catalogue.yaml"
     path.write_text(path.read_text().replace("auto_issue: true", "auto_issue: false"))
     tell(month_is_ready, instance, run(instance, landing, "2026-01-31"), "PIPELINE_SUCCESS")

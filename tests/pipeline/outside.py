@@ -122,7 +122,7 @@ def bill_once(home: Path, month: str, as_of: str, *arguments: str, **how: Any) -
         for path in _outside_of_landing(home):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(kept / "home", home, dirs_exist_ok=True)
-        _know_delivered_files(home)
+        know_delivered_files(home)
         ended = Ended(**json.loads((kept / "ended.json").read_text()))
         return replace(ended, messages=ended.messages.replace("$HOME", str(home)))
     ended = bill(home, month, as_of, *arguments, **how)
@@ -138,7 +138,7 @@ def _billed_once() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="billed-once-")
 
 
-def _know_delivered_files(home: Path) -> None:
+def know_delivered_files(home: Path) -> None:
     """Let the state of ingest name the delivered files of this home, and not those of which it is a copy."""
     known = Home(home)
     state = read_state(known)

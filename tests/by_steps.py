@@ -10,13 +10,15 @@ from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date
 from billing.month.steps import ingest_usage
 from billing.reports.show import read_table
+from tests.read_once import inputs_read_once
 
 
 def bill_by_steps(
     home: Path, month: str, as_of: str, issues: bool = True, register: str | None = None, shards: int | None = None
 ) -> Business:
     """What `overage bill MONTH --as-of DAY` computes and issues; no PDFs, pages and records of Dagster."""
-    business = Business.load(home, date.fromisoformat(as_of), register, issues=issues, shards=shards)
+    with inputs_read_once():
+        business = Business.load(home, date.fromisoformat(as_of), register, issues=issues, shards=shards)
     ingest_usage(business)
     bring_up_to_date(business, month)
     return business

@@ -30,6 +30,7 @@ from tests.landing import Landing as Landing
 from tests.landing import content_of as content_of
 from tests.landing import event as event
 from tests.pipeline.plain_runs import plain_runs
+from tests.read_once import inputs_read_once
 from tests.sizes import LONG, sized
 
 Row = dict[str, Any]
@@ -37,6 +38,8 @@ Row = dict[str, Any]
 LEFT_OUT: Sequence[str] = ("profiles", "billing_report")
 """What commands leave out, half the time of each; fixtures of `conftest.py` put it back."""
 PROFILES = ("profiles",)
+LOOKING = ("show", "explain", "preview", "what-if", "statement", "forecast", "verify", "compare-invoices")
+"""Commands that change nothing: what another has read of the same files they do not read again."""
 WITHOUT_REPORTS: Sequence[str] = sized(usual=("billing_report",), long=())
 _INPUTS: dict[bytes, Inputs] = {}
 """What was read of landing folders, by their content."""
@@ -82,6 +85,7 @@ def overage(
         if register is not None:
             os.environ["OVERAGE_REGISTER_URL"] = register
         stack.enter_context(in_memory() if dagster else plain_runs(_left_out(profiles, report)))
+        stack.enter_context(inputs_read_once(again=arguments[0] not in LOOKING))
         if not paper:
             stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
             stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))
@@ -123,7 +127,7 @@ def bill_once(home: Path, month: str, as_of: str, *arguments: str, **how: Any) -
         for path in _outside_of_landing(home):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         shutil.copytree(kept / "home", home, dirs_exist_ok=True)
-        _know_delivered_files(home)
+        know_delivered_files(home)
         ended = Ended(**json.loads((kept / "ended.json").read_text()))
         return replace(ended, messages=ended.messages.replace("$HOME", str(home)))
     ended = bill(home, month, as_of, *arguments, **how)
@@ -139,7 +143,7 @@ def _billed_once() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="billed-once-")
 
 
-def _know_delivered_files(home: Path) -> None:
+def know_delivered_files(home: Path) -> None:
     """Let the state of ingest name the delivered files of this home, and not those of which it is a copy."""
     known = Home(home)
     state = read_state(known)

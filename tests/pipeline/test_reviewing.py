@@ -14,14 +14,13 @@ from billing.month import issuing
 from billing.store.home import Home
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
-from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, overage, show
+from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, know_delivered_files, overage, show
 from tests.sizes import LONG, sized
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Landing:
+def reviewing_business(home: Path) -> Landing:
     """Two customers of a business that reviews its drafts."""
-    landing = Landing(tmp_path / "home")
+    landing = Landing(home)
     path = landing.folder / "catalogue.yaml"
     path.write_text(re.sub(r"auto_issue: true", "auto_issue: false", path.read_text()))
     assert "auto_issue: false" in path.read_text()
@@ -29,6 +28,11 @@ def landing(tmp_path: Path) -> Landing:
     landing.customer("bolt", on="2026-01-12")
     landing.use("acme", "2026-01-20", emails=16_000)
     return landing
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    return reviewing_business(tmp_path / "home")
 
 
 def named(ended: Ended, month: str) -> str:
@@ -39,6 +43,23 @@ def named(ended: Ended, month: str) -> str:
 
 def issue(home: Path, month: str, reviewed: str, **how: Any) -> Ended:
     return overage("issue", month, "--reviewed", reviewed, "--home", home, **how)
+
+
+@pytest.fixture(scope="module")
+def issued_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Landing, str]:
+    landing = reviewing_business(tmp_path_factory.mktemp("issued") / "home")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    assert issue(landing.root, "2026-01", reviewed).status == 0
+    return landing, reviewed
+
+
+@pytest.fixture
+def issued(issued_once: tuple[Landing, str], tmp_path: Path) -> tuple[Landing, str]:
+    """The same business after January was issued, in a home of the test's own, and the drafts as they were named."""
+    landing, reviewed = issued_once
+    twin = landing.copied(tmp_path / "issued")
+    know_delivered_files(twin.root)
+    return twin, reviewed
 
 
 def test_a_run_stops_at_drafts_and_says_how_to_issue_exactly_these(landing: Landing) -> None:
@@ -57,22 +78,27 @@ def test_a_run_stops_at_drafts_and_says_how_to_issue_exactly_these(landing: Land
     assert not LONG or overage("verify", "--home", landing.root).status == 0
 
 
-def test_the_months_that_follow_are_those_of_a_business_that_issues_at_once(landing: Landing, tmp_path: Path) -> None:
+def test_the_months_that_follow_are_those_of_a_business_that_issues_at_once(
+    issued: tuple[Landing, str], tmp_path: Path
+) -> None:
+    landing, _ = issued
     at_once = Landing(tmp_path / "at once")
     at_once.customer("acme")
     at_once.customer("bolt", on="2026-01-12")
     at_once.use("acme", "2026-01-20", emails=16_000)
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert issue(landing.root, "2026-02", named(ended, "2026-02")).status == 0
     for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
-        assert issue(landing.root, month, named(bill_once(landing.root, month, day), month)).status == 0
         bill_by_steps(at_once.root, month, day)
     for table in ("documents", "lines", "packages", "charges"):
         assert show(landing.root, table) == show(at_once.root, table)
     assert "nothing moved" in bill(landing.root, "2026-02", "2026-02-28").messages
 
 
-def test_only_what_has_fallen_due_is_reviewed_and_issued(landing: Landing) -> None:
-    for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-10")):
-        assert issue(landing.root, month, named(bill_once(landing.root, month, day), month)).status == 0
+def test_only_what_has_fallen_due_is_reviewed_and_issued(issued: tuple[Landing, str]) -> None:
+    landing, _ = issued
+    ended = bill(landing.root, "2026-02", "2026-02-10")
+    assert issue(landing.root, "2026-02", named(ended, "2026-02")).status == 0
     february = ("--month", "2026-02")
     assert [row["account_id"] for row in show(landing.root, "documents", *february)] == ["acme"]
     assert [row["account_id"] for row in show(landing.root, "drafts", *february)] == ["bolt"]
@@ -123,9 +149,8 @@ def test_months_are_issued_in_order(landing: Landing) -> None:
     assert [row["number"] for row in show(landing.root, "documents")] == [f"INV-2026-00000{each}" for each in "1234"]
 
 
-def test_what_was_issued_is_not_issued_again(landing: Landing) -> None:
-    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
-    assert issue(landing.root, "2026-01", reviewed).status == 0
+def test_what_was_issued_is_not_issued_again(issued: tuple[Landing, str]) -> None:
+    landing, reviewed = issued
     before = content_of(landing.root)
     ended = issue(landing.root, "2026-01", reviewed)
     assert (ended.status, ended.messages.splitlines()[-1]) == (0, "0 documents issued")
@@ -133,9 +158,8 @@ def test_what_was_issued_is_not_issued_again(landing: Landing) -> None:
     assert content_of(landing.root) == before
 
 
-def test_a_correction_of_the_same_day_does_not_hide_what_was_issued(landing: Landing) -> None:
-    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
-    assert issue(landing.root, "2026-01", reviewed).status == 0
+def test_a_correction_of_the_same_day_does_not_hide_what_was_issued(issued: tuple[Landing, str]) -> None:
+    landing, reviewed = issued
     catalogue = landing.folder / "catalogue.yaml"
     catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
     correction = ("correct", "2026-01", "--as-of", "2026-01-31", "--reason", "A wrong price.", "--home", landing.root)
@@ -187,10 +211,9 @@ TABLES_OF_ISSUES = ("documents", "lines", "taxes", "drafts", "draft_lines", "pac
 @pytest.mark.parametrize("write", sized(usual=["write_issued"], long=["_write_what_issuing_moved", "write_issued"]))
 @pytest.mark.parametrize("done", sized(usual=[1], long=[0, 1, 2]))
 def test_an_issue_of_shards_that_was_killed_between_their_writes_is_completed(
-    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str, done: int
+    landing: Landing, issued: tuple[Landing, str], monkeypatch: pytest.MonkeyPatch, write: str, done: int
 ) -> None:
-    whole = landing.copied(tmp_path / "whole")
-    assert issue(whole.root, "2026-01", named(bill_once(whole.root, "2026-01", "2026-01-31"), "2026-01")).status == 0
+    whole, _ = issued
     monkeypatch.setenv("OVERAGE_SHARDS", "2")
     reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
     real, calls = getattr(issuing, write), count()

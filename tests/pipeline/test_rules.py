@@ -549,7 +549,7 @@ def test_rule_4_amounts_have_the_decimals_of_the_currency(
     assert block in landing.catalogue
     changed = landing.catalogue.replace("currency: USD", f"currency: {currency}").replace(block, tiers, 1)
     (landing.folder / "catalogue.yaml").write_text(changed)
-    landing.customer("acme")
+    landing.customer("acme", billed_through=FEB)
     landing.use("acme", emails=15_010)
     bill_by_steps(tmp_path, "2026-02", FEB)
     # ten units over
@@ -566,10 +566,10 @@ def after_the_clocks_changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (landing.folder / "catalogue.yaml").write_text(catalogue)
     rows = ["id,source,type,subject,time,value"]
     for name, instant in (("before", "2026-03-10T03:59:59.999999999Z"), ("at", "2026-03-10T04:00:00Z")):
-        landing.customer(name, on="2026-02-10")
+        landing.customer(name, on=FEB, billed_through=MAR)
         rows.append(f"{name}-midnight,/app,email.sent,{name},{instant},16000")
     landing.deliver(rows, "2026-03-10", "evening.csv")
-    landing.customer("heavy", "gold", on="2026-02-10")
+    landing.customer("heavy", "gold", on=FEB, billed_through=MAR)
     landing.use("heavy", "2026-02-20", bytes=500 * GB + 1)
     bill_by_steps(landing.root, "2026-04", APR)
     return landing.root

@@ -70,11 +70,10 @@ def test_tables_pages_and_documents_are_the_same_bytes_wherever_they_are_made(tm
     assert one == other
 
 
-def drafted_and_issued(home: Path) -> list[dict[str, object]]:
-    """Every file, and the register, of a made-up business after its drafts and after they were issued."""
+def made_up(home: Path) -> None:
+    """A business of which some are paid back."""
     write_sample(home, accounts=sized(24, 120), months=sized(1, 2), events_per_account_day=Decimal("0.2"))
     keep_few_deliveries(home, sized(8, 1))
-    found: list[dict[str, object]] = []
     subscribed = [json.loads(line) for line in (home / "landing" / "requests.jsonl").read_text().splitlines()]
     with (home / "landing" / "requests.jsonl").open("a") as requests:
         for row in subscribed:
@@ -82,6 +81,11 @@ def drafted_and_issued(home: Path) -> list[dict[str, object]]:
             if row["kind"] == "subscribe" and row["at"] < "2026-01-14":
                 refund = row | {"request_id": row["request_id"] + "-back", "at": "2026-01-25T00:00:00Z"}
                 requests.write(json.dumps(refund | {"kind": "refund", "channel": "support"}) + "\n")
+
+
+def drafted_and_issued(home: Path) -> list[dict[str, object]]:
+    """Every file, and the register, of a made-up business after its drafts and after they were issued."""
+    found: list[dict[str, object]] = []
     last = sized(usual=date(2026, 1, 31), long=date(2026, 2, 17))
     for as_of, issues in ((date(2026, 1, 20), True), (last, False), (last, True)):
         business = replace(Business.load(home, as_of), issues=issues)
@@ -101,6 +105,8 @@ def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_on
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(DRAFTS.__dict__, "rows_at_once", sized(8, 20))
+    made_up(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "in parts")
     whole = drafted_and_issued(tmp_path / "whole")
     drafts = pl.read_parquet(tmp_path / "drafts.parquet")
     assert 0 < drafts["corrects"].count() < drafts.height - RANGE, "notes and more than one range"

@@ -220,7 +220,7 @@ def test_numbers_are_given_in_the_order_of_billing_date_and_account(home: Path) 
 
 @pytest.fixture(scope="module")
 def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """S10 to S12 and S14: trials, cancellations and a hold, month after month until July."""
+    """S10 to S12 and S14: trials, cancellations and a hold, month after month until June."""
     landing = Landing(tmp_path_factory.mktemp("later"))
 
     landing.customer("s10", "starter", "2026-01-17", trial_days=14)
@@ -237,12 +237,12 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
         landing.request(name, "cancel", f"{on}T10:00:00Z", "email")
 
     landing.customer("s14", "silver", "2026-01-15")
-    landing.use("s14", "2026-03-20", bytes=260_500_000_000)
-    landing.request("s14", "hold", "2026-04-01T10:00:00Z")
-    landing.use("s14", "2026-04-20", bytes=500 * GB)
-    landing.request("s14", "resume", "2026-06-20T10:00:00Z")
+    landing.use("s14", "2026-02-20", bytes=260_500_000_000)
+    landing.request("s14", "hold", "2026-03-01T10:00:00Z")
+    landing.use("s14", "2026-03-20", bytes=500 * GB)
+    landing.request("s14", "resume", "2026-05-20T10:00:00Z")
 
-    bill_by_steps(landing.root, "2026-07", "2026-07-31")
+    bill_by_steps(landing.root, "2026-06", "2026-06-30")
     return landing.root
 
 
@@ -281,13 +281,13 @@ def test_s12_cancelled_late_one_more_fee_is_due(later: Path) -> None:
 def test_s14_on_hold_no_fee_falls_due_and_resuming_starts_anew(later: Path) -> None:
     # 260.5 - 250 = 10.5 GB are 11 blocks; what was used while held bills nothing
     found = totals(later, "s14")
-    assert {day: found[day] for day in sorted(found) if day > "2026-04-01"} == {
-        "2026-04-15": str(11 * USD("0.40")),
+    assert {day: found[day] for day in sorted(found) if day > "2026-03-01"} == {
+        "2026-03-15": str(11 * USD("0.40")),
+        "2026-05-20": "199.00",
         "2026-06-20": "199.00",
-        "2026-07-20": "199.00",
     }
     held = one(show(later, "unbilled", "--account", "s14"))
-    assert (held["billing_month"], held["reason"], held["quantity"]) == ("2026-04", "held", "500")
+    assert (held["billing_month"], held["reason"], held["quantity"]) == ("2026-03", "held", "500")
 
 
 def test_s13_refunded_on_day_30_the_fee_goes_back_and_overages_are_still_billed(tmp_path: Path) -> None:

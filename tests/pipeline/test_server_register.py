@@ -36,19 +36,21 @@ def server() -> Iterator[Server]:
 
 
 def test_a_server_holds_the_same_register_as_the_home_and_the_same_bytes_come_out(
-    landing: Landing, postgresql: Server, tmp_path: Path
+    postgresql: Server, tmp_path: Path
 ) -> None:
     url = postgresql.new_database()
-    other = Landing(tmp_path / "other")
-    for name in ("acme", "beta", "gamma"):
-        other.customer(name)
-    other.use("acme", emails=16_000)
+    landing, other = Landing(tmp_path / "home"), Landing(tmp_path / "other")
+    for each in (landing, other):
+        for name in ("acme", "beta", "gamma"):
+            each.customer(name, billed_through="2026-02-10")
+        each.use("acme", emails=16_000)
     for home, register in ((landing.root, None), (other.root, url)):
         assert bill(home, "2026-02", "2026-02-10", register=register).status == 0
-        arguments = ("correct", "2026-01", "--as-of", "2026-02-10", "--reason", "None.", "--home", home)
+        arguments = ("correct", "2026-02", "--as-of", "2026-02-10", "--reason", "None.", "--home", home)
         # in a usual run test_sharded_homes.py corrects on a server
         assert not LONG or overage(*arguments, register=register).status == 0
     assert not (other.root / "register.db").exists()
+    assert len(register_rows(url)["lines"]) == 4
     assert register_rows(url) == register_rows(f"sqlite:///{landing.root / 'register.db'}")
     apart = {"register.db", "lake/ingest_state.json"}
     ours, theirs = content_of(landing.root), content_of(other.root)

@@ -254,7 +254,7 @@ def test_only_an_overage_whose_tariff_has_a_minimum_or_maximum_says_so(billed_ne
 def test_a_note_shows_its_arithmetic_and_a_later_line_what_both_documents_billed(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     for name, emails in (("more", 16_000), ("less", 18_000)):
-        landing.customer(name)
+        landing.customer(name, billed_through="2026-02-10")
         landing.use(name, "2026-01-20", emails=emails, delivered=f"2026-01-2{len(name)}")
         landing.use(name, "2026-01-22", emails=1_000, delivered=f"2026-01-2{5 + (name == 'less')}")
     bill_by_steps(tmp_path, "2026-02", "2026-02-15")
@@ -383,7 +383,7 @@ def test_a_refund_names_what_it_pays_back(billed_next: Landing) -> None:
 def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     for name, day in (("acme", "2026-01-20"), ("less", "2026-01-21")):
-        landing.customer(name)
+        landing.customer(name, billed_through="2026-02-10")
         landing.use(name, day, emails=16_000)
     bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")

@@ -277,7 +277,10 @@ class Told:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """acme: late and wrong usage. more, full: corrected, or with every metric on a line. dozen: twelve events."""
+    """acme: late and wrong usage. more, full: corrected, or with every metric on a line. dozen: twelve events.
+
+    left: cancelled, and settled later. tries: for 90 days.
+    """
     folder = tmp_path_factory.mktemp("told")
     landing = Landing(folder / "home")
     home, catalogue = landing.root, landing.folder / "catalogue.yaml"
@@ -306,7 +309,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     ):
         landing.customer(account)
         landing.use(account, day, emails=emails, domains=domains)
+    landing.customer("left")
+    landing.use("left", "2026-01-20", leads=2_600)
+    landing.request("left", "cancel", "2026-02-15T09:00:00Z", "email")
+    landing.customer("tries", trial_days=90)
+    landing.request("tries", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
     bill_by_steps(home, "2026-02", "2026-02-15")
+    # 1,000 emails over starter's allowance
+    landing.use("left", "2026-01-23", emails=16_000, delivered="2026-02-20")
     # written after the document was issued, into a day before
     landing.use("backfilled", "2026-01-25", emails=2_000, delivered="2026-02-14")
     landing.use("level", "2026-01-25", domains=2, delivered="2026-02-14")
@@ -474,26 +484,24 @@ def test_explain_does_not_mix_what_was_known_at_issue_with_what_is_known_now(tol
     }
 
 
-def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_last(tmp_path: Path) -> None:
-    landing = Landing(tmp_path / "home")
-    landing.customer("acme")
-    landing.use("acme", "2026-01-20", leads=2_600)
-    landing.request("acme", "cancel", "2026-02-15T09:00:00Z", "email")
-    landing.use("acme", "2026-01-21", emails=16_000, delivered="2026-03-20")
-    bill_by_steps(landing.root, "2026-03", "2026-03-10")
-    assert bill(landing.root, "2026-04", "2026-04-12").status == 0
-    # 1,000 emails over starter's allowance, on what would have been the next billing date
-    assert one(show(landing.root, "documents", billing_date="2026-04-10"))["total"] == "3.00"
-    profile = one(show(landing.root, "profile", "--as-of", "2026-04-13"))
+@pytest.fixture(scope="module")
+def profiles_later(told: Told) -> dict[str, Row]:
+    """Of the day after the last run, by account."""
+    return {row["account_id"]: row for row in show(told.settled, "profile", "--as-of", "2026-03-16")}
+
+
+def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_last(
+    told: Told, profiles_later: dict[str, Row]
+) -> None:
+    # on what would have been the next billing date
+    document = one(show(told.settled, "documents", account_id="left", billing_date="2026-03-10"))
+    assert document["total"] == "3.00"
+    profile = profiles_later["left"]
     assert (profile["package"], profile["status"], profile["next_billing_date"]) == ("silver", "cancelled", None)
 
 
-def test_the_profile_of_a_long_trial_says_when_it_ends_and_what_it_costs_then(tmp_path: Path) -> None:
-    landing = Landing(tmp_path / "home")
-    landing.customer("acme", trial_days=90)
-    landing.request("acme", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
-    assert bill(landing.root, "2026-01", "2026-01-20").status == 0
-    profile = one(show(landing.root, "profile", "--as-of", "2026-01-21"))
+def test_the_profile_of_a_long_trial_says_when_it_ends_and_what_it_costs_then(profiles_later: dict[str, Row]) -> None:
+    profile = profiles_later["tries"]
     # 22 days of January, 28 of February, 31 of March and 9 of April
     assert (profile["status"], profile["package"], profile["next_billing_date"]) == ("trial", "starter", "2026-04-10")
     assert profile["upcoming_amount"] == "199.00"

@@ -239,8 +239,7 @@ def test_a_password_that_is_not_hashed_is_refused_and_not_repeated(text: str) ->
 @settings(max_examples=30)
 def test_only_the_same_password_is_right(one: str, other: str) -> None:
     with mock.patch("pipeline.web_users._COST", 2):
-        user = new_user("anna", one)
-    login = Login(read_users(user))
+        login = Login(read_users(new_user("anna", one)))
     assert login._verify(basic("anna", one)["authorization"]) == "anna"
     assert (login._verify(basic("anna", other)["authorization"]) == "anna") == (one == other)
 

@@ -265,7 +265,11 @@ def test_a_yearly_fee_that_a_suspension_kept_is_charged_once(landing: Landing) -
     for name in ("waits", "ends"):
         landing.pay(name, overages[name], "3.00", "2027-01-20T10:00:00Z")
     landing.request("upgrades", "upgrade", "2027-01-25T10:00:00Z", package="silver")
-    business = bill_by_steps(landing.root, "2027-01", "2027-01-31")
+    # the usage of one was delivered by mistake: its credit brings access back as the billing date begins
+    (landing.folder / "usage/2026-11-21/usage.jsonl").write_text("")
+    ingest_usage(Business.load(landing.root, date(2027, 2, 10), issues=False))
+    correct(landing.root, "2026-12", "2027-02-10")
+    business = bill_by_steps(landing.root, "2027-02", "2027-02-28")
     # it waits until access comes back, and a late cancellation keeps the year
     for name in ("waits", "ends"):
         assert documents_of(business, name, "2027-01", "billing_date", "total") == [(date(2027, 1, 20), "990.00")]
@@ -273,11 +277,6 @@ def test_a_yearly_fee_that_a_suspension_kept_is_charged_once(landing: Landing) -
     assert rows(business, "lines", "kind", "cycle_start", "cycle_end", number=number) == [
         ("package_fee", date(2027, 1, 10), date(2028, 1, 10))
     ]
-    # the usage was delivered by mistake: its credit brings access back as the billing date begins
-    (landing.folder / "usage/2026-11-21/usage.jsonl").write_text("")
-    ingest_usage(Business.load(landing.root, date(2027, 2, 10), issues=False))
-    correct(landing.root, "2026-12", "2027-02-10")
-    business = bill_by_steps(landing.root, "2027-02", "2027-02-28")
     ((number,),) = documents_of(business, "upgrades", "2027-02", "number")
     assert rows(business, "lines", "description", "amount", number=number) == [("Silver, yearly fee", "1990.00")]
     # nothing more falls due in the term, and the next fee on its date

@@ -154,6 +154,16 @@ def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_
     assert set(parked(lives.business)) == {"loses"}
 
 
+def test_the_policy_pdf_gives_a_pdf_where_a_field_is_missing_and_parks_what_no_field_mends(tmp_path: Path) -> None:
+    customers: Customers = [DE, ("poor", "DE", "", {"buyer_reference": ""}), ("us", "US", "", {"region": "CA"})]
+    business = bill_by_steps(
+        home(tmp_path / "home", customers, {"format_missing": "pdf"}).root, "2026-01", "2026-01-31"
+    )
+    assert formats(business) == {"de": "xrechnung", "poor": "pdf"}
+    assert set(parked(business)) == {"us"}
+    assert "category O" in parked(business)["us"]
+
+
 EXEMPT = {"tax_exempt": "true", "invoice_format": "ubl"}
 SEVERAL: Customers = [
     DE,

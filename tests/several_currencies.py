@@ -3,8 +3,14 @@
 import copy
 import json
 import shutil
+from datetime import date
 from pathlib import Path
 
+import pytest
+
+from billing.month.business import Business
+from tests.billed_once import billed_once
+from tests.by_steps import bill_by_steps
 from tests.landing import ACCOUNT_HEADER, Landing
 
 CATALOGUE = """\
@@ -113,3 +119,18 @@ def four_customers(root: Path) -> SeveralCurrencies:
         business.buy(name, currency)
         business.use(name, "2026-01-20", emails=2500)
     return business
+
+
+def january_in_shards(factory: pytest.TempPathFactory) -> tuple[Business, Business]:
+    """January of the four customers in one piece and in two shards. Do not issue in them."""
+    shared, folder = billed_once(factory, "currencies-in-shards", _bill), factory.mktemp("currencies")
+    whole, shards = (
+        Business.load(shutil.copytree(shared / str(count), folder / str(count)), date(2026, 1, 31), shards=count)
+        for count in (1, 2)
+    )
+    return whole, shards
+
+
+def _bill(folder: Path) -> None:
+    for count in (1, 2):
+        bill_by_steps(four_customers(folder / str(count)).root, "2026-01", "2026-01-31", shards=count)

@@ -1,6 +1,5 @@
 """The graph as Dagster sees it: what is loaded, what a backfill covers, what loads without a business."""
 
-import ast
 import json
 import os
 import subprocess
@@ -8,6 +7,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -92,88 +92,119 @@ def test_a_month_reads_the_same_month_of_every_asset_but_itself() -> None:
 
 # --- in a process of its own: what loads where nothing is prepared --------------------------------------------------
 
+# Dagster is loaded once, and this project in a process for each case: what a process loads is never loaded again.
 LOAD = """
 import json, os, sys
+import dagster as dg
+assert not {"polars", "pipeline", "assets", "billing"} & set(sys.modules)
 class Watch:
     def find_spec(self, name, path=None, target=None):
         if name == "polars":
             settled.append("_RJEM_MALLOC_CONF" in os.environ)
 settled = []
 sys.meta_path.insert(0, Watch())
-import dagster as dg
-from pipeline.definitions import defs
-dg.Definitions.validate_loadable(defs)
-from assets.partitions import calendars
-heavy = [name for name in ("weasyprint", "pyarrow.dataset", "dagster_webserver", "rich") if name in sys.modules]
-months, _, zone = calendars()
-found = {"first": months.get_first_partition_key(), "zone": zone, "heavy": heavy}
-print(json.dumps(found | {"settled": settled}))
+def definitions():
+    from pipeline.definitions import defs
+    dg.Definitions.validate_loadable(defs)
+    from assets.partitions import calendars
+    heavy = [name for name in ("weasyprint", "pyarrow.dataset", "dagster_webserver", "rich") if name in sys.modules]
+    months, _, zone = calendars()
+    return {"first": months.get_first_partition_key(), "zone": zone, "heavy": heavy}
+def cluster():
+    from pipeline.definitions import defs
+    dg.Definitions.validate_loadable(defs)
+    graph = defs.resolve_asset_graph()
+    jobs = ("billing_month", "draft_month", "ingest")
+    return {
+        "order": [key.to_user_string() for key in graph.toposorted_asset_keys],
+        "jobs": {name: [node.name for node in defs.resolve_job_def(name).nodes] for name in jobs},
+        "partitions": str(graph.get(dg.AssetKey("shards")).partitions_def),
+    }
+for case in json.load(sys.stdin):
+    process = os.fork()
+    if process == 0:
+        os.environ.update(case["environment"])
+        os.chdir(case["folder"])
+        found = cluster() if case["is_cluster"] else definitions()
+        with open(case["said"], "w") as file:
+            json.dump(found | {"settled": settled}, file)
+        os._exit(0)
+    _, status = os.waitpid(process, 0)
+    assert status == 0, case
 """
+CATALOGUES = {
+    "broken": "time_zone: [Mars\npolicy: {billing_start: soon}\n",
+    **{
+        start: f"time_zone: America/New_York\npolicy: {{billing_start: {start}}}\n"
+        for start in sized(['"2025-05-17"'], ["2025-05-17", '"2025-05-17"', "'2025-05-01'"])
+    },
+}
+EXECUTORS = sized(["celery"], ["celery", "k8s"])
+CLUSTER = {
+    "OVERAGE_REGISTER_URL": "postgresql+psycopg://user@host/name",
+    "OVERAGE_BROKER_URL": "amqp://guest@localhost//",
+}
+Loaded = dict[str, dict[str, Any]]
 
 
-def loaded(home: Path | None, folder: Path) -> dict[str, object]:
-    """What the definitions say of themselves when they are loaded by a new process."""
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """What the definitions say of themselves when new processes load them: without a home, of homes, on clusters."""
+    root = tmp_path_factory.mktemp("loaded")
+    cases: dict[str, dict[str, str]] = {"nothing": {}}
+    for name, text in CATALOGUES.items():
+        landing = root / name / "home" / "landing"
+        landing.mkdir(parents=True)
+        (landing / "catalogue.yaml").write_text(text)
+        cases[name] = {"OVERAGE_HOME": str(landing.parent)}
+    for executor in EXECUTORS:
+        cases[executor] = {"OVERAGE_EXECUTOR": executor, **CLUSTER, "DAGSTER_HOME": str(root / executor)}
+        (root / executor).mkdir()
+        storage = "storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}\n"
+        (root / executor / "dagster.yaml").write_text(storage)
+    (root / "nothing").mkdir()
+    before = {name: sorted((root / name).rglob("*")) for name in cases}
+    told = [
+        {
+            "environment": environment,
+            "folder": str(root / name),
+            "said": str(root / f"{name}.json"),
+            "is_cluster": name in EXECUTORS,
+        }
+        for name, environment in cases.items()
+    ]
     outside = ("OVERAGE_", "DAGSTER_", "_RJEM_MALLOC_CONF")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
-    if home is not None:
-        environment["OVERAGE_HOME"] = str(home)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-W", "ignore::Warning:dagster", "-c", LOAD],
         env=environment | {"PYTHONPATH": str(ROOT)},
-        cwd=folder,
+        cwd=root,
+        input=json.dumps(told),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert list(folder.iterdir()) == ([home] if home else []), "loading writes nothing"
-    found: dict[str, object] = json.loads(done.stdout)
-    assert found.pop("settled") == [True], "how memory is taken is settled before Polars is loaded"
+    assert {name: sorted((root / name).rglob("*")) for name in cases} == before, "loading writes nothing"
+    found = {name: json.loads((root / f"{name}.json").read_text()) for name in cases}
+    settled = {name: each.pop("settled") for name, each in found.items()}
+    assert settled == {name: [True] for name in cases}, "how memory is taken is settled before Polars is loaded"
     return found
 
 
-def test_the_definitions_load_without_a_home_and_without_what_steps_need(tmp_path: Path) -> None:
-    assert loaded(None, tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}
+def test_the_definitions_load_without_a_home_and_without_what_steps_need(loaded: Loaded) -> None:
+    assert loaded["nothing"] == {"first": "2024-01", "zone": "UTC", "heavy": []}
 
 
-CLUSTER = """
-import dagster as dg
-from pipeline.definitions import defs
-dg.Definitions.validate_loadable(defs)
-graph = defs.resolve_asset_graph()
-order = [key.to_user_string() for key in graph.toposorted_asset_keys]
-jobs = ("billing_month", "draft_month", "ingest")
-steps = {name: [node.name for node in defs.resolve_job_def(name).nodes] for name in jobs}
-print(order, steps, graph.get(dg.AssetKey("shards")).partitions_def, sep="\\n")
-"""
-
-
-@pytest.mark.parametrize("executor", sized(["celery"], ["celery", "k8s"]))
-def test_on_a_cluster_the_graph_has_the_steps_that_are_spread_over_it(tmp_path: Path, executor: str) -> None:
-    (tmp_path / "dagster.yaml").write_text("storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}\n")
-    settings = {
-        "OVERAGE_EXECUTOR": executor,
-        "OVERAGE_REGISTER_URL": "postgresql+psycopg://user@host/name",
-        "OVERAGE_BROKER_URL": "amqp://guest@localhost//",
-        "DAGSTER_HOME": str(tmp_path),
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", CLUSTER],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | settings,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    order, jobs, partitions = done.stdout.splitlines()
-    found = ast.literal_eval(order)
-    assert found.index("shards") < found.index("cycles") < found.index("documents")
-    assert found.index("documents") < found.index("drawn_files") < found.index("invoice_files")
-    assert {"shards", "drawn_files"} <= set(ast.literal_eval(jobs)["billing_month"])
-    assert {"shards", "drawn_files"} & set(ast.literal_eval(jobs)["draft_month"]) == {"shards"}
-    assert set(ast.literal_eval(jobs)["ingest"]) == {"ingested_together", "ingest_deliveries"}
-    assert partitions.startswith("Monthly")
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_on_a_cluster_the_graph_has_the_steps_that_are_spread_over_it(loaded: Loaded, executor: str) -> None:
+    order, jobs = (loaded[executor][name] for name in ("order", "jobs"))
+    assert order.index("shards") < order.index("cycles") < order.index("documents")
+    assert order.index("documents") < order.index("drawn_files") < order.index("invoice_files")
+    assert {"shards", "drawn_files"} <= set(jobs["billing_month"])
+    assert {"shards", "drawn_files"} & set(jobs["draft_month"]) == {"shards"}
+    assert set(jobs["ingest"]) == {"ingested_together", "ingest_deliveries"}
+    assert loaded[executor]["partitions"].startswith("Monthly")
 
 
 MEMORY = """
@@ -199,12 +230,9 @@ def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> 
     assert done.stdout == "True\n"
 
 
-@pytest.mark.parametrize("start", sized(['"2025-05-17"'], ["2025-05-17", '"2025-05-17"', "'2025-05-01'"]))
-def test_the_calendars_are_those_of_the_home(tmp_path: Path, start: str) -> None:
-    landing = tmp_path / "home" / "landing"
-    landing.mkdir(parents=True)
-    (landing / "catalogue.yaml").write_text(f"time_zone: America/New_York\npolicy: {{billing_start: {start}}}\n")
-    assert loaded(tmp_path / "home", tmp_path) == {"first": "2025-05", "zone": "America/New_York", "heavy": []}
+@pytest.mark.parametrize("start", [name for name in CATALOGUES if name != "broken"])
+def test_the_calendars_are_those_of_the_home(loaded: Loaded, start: str) -> None:
+    assert loaded[start] == {"first": "2025-05", "zone": "America/New_York", "heavy": []}
 
 
 def test_one_process_can_define_two_homes(tmp_path: Path) -> None:
@@ -220,11 +248,8 @@ def test_one_process_can_define_two_homes(tmp_path: Path) -> None:
     assert first == {"2024-07-01": "2024-07", "2025-02-01": "2025-02"}
 
 
-def test_the_definitions_load_with_a_broken_catalogue(tmp_path: Path) -> None:
-    landing = tmp_path / "home" / "landing"
-    landing.mkdir(parents=True)
-    (landing / "catalogue.yaml").write_text("time_zone: [Mars\npolicy: {billing_start: soon}\n")
-    assert loaded(tmp_path / "home", tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}
+def test_the_definitions_load_with_a_broken_catalogue(loaded: Loaded) -> None:
+    assert loaded["broken"] == {"first": "2024-01", "zone": "UTC", "heavy": []}
 
 
 def test_calendars_for_people_end_after_the_open_month_and_hold_whatever_was_delivered_or_built(

@@ -664,6 +664,16 @@ class KilledError(Exception):
     """The process ends here."""
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Business, dict[str, bytes]]:
+    """A business that loses something, and what is in its lake before and afterwards."""
+    business = Business(Home(tmp_path_factory.mktemp("whole")))
+    for day, name, rows in some_deliveries(3):
+        business.deliver(rows, day, name)
+    business.ingest()
+    return business, business.lake()
+
+
 class TestKilled:
     def test_a_plain_second_run_heals_a_run_killed_at_any_write(
         self, new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch
@@ -699,11 +709,10 @@ class TestKilled:
             assert outcome.counted == counted
 
     @pytest.mark.parametrize("lost", ["ingest_state.json", "events", "rejects", "ingest", "repeats", "parsed_files"])
-    def test_whatever_is_lost_of_the_lake_is_derived_again(self, business: Business, lost: str) -> None:
-        for day, name, rows in some_deliveries(3):
-            business.deliver(rows, day, name)
-        business.ingest()
-        before = business.lake()
+    def test_whatever_is_lost_of_the_lake_is_derived_again(
+        self, whole: tuple[Business, dict[str, bytes]], lost: str
+    ) -> None:
+        business, before = whole
         for path in [business.home.lake / lost, *(business.home.lake / lost).rglob("*")]:
             if path.is_file():
                 path.unlink()

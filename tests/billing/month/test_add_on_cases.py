@@ -1,8 +1,6 @@
 """Add-ons month by month: terms, trials, notice, holds, prices by date, and what is learnt later (rule 31)."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -26,24 +24,23 @@ add_ons:
     versions: [{effective_from: 2026-03-01, price: {monthly: "5.00"}}]
   - name: small
     versions: [{effective_from: 2026-01-01, price: {monthly: "0.335", yearly: "3.00"}, maximum: 5}]
+  - name: repriced
+    versions:
+      - {effective_from: 2026-01-01, price: {monthly: "31.00"}}
+      - {effective_from: 2026-03-01, price: {monthly: "40.00"}}
 """
 Line = tuple[str, str, str, str]
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Landing:
-    return Landing(tmp_path, starter_catalogue() + ADD_ONS)
-
-
-@pytest.fixture
-def shop_with(tmp_path: Path) -> Callable[[str, str], Landing]:
-    """A shop whose catalogue has other words in a place."""
-    return lambda right, wrong: Landing(tmp_path, _replaced(starter_catalogue() + ADD_ONS, right, wrong))
 
 
 def _replaced(text: str, right: str, wrong: str) -> str:
     assert right in text
     return text.replace(right, wrong, 1)
+
+
+def allowing(package: str, add_on: str) -> str:
+    """The catalogue with a package that allows one add-on only."""
+    name = f"  - name: {package}\n"
+    return _replaced(starter_catalogue() + ADD_ONS, name, f"{name}    add_ons: [{add_on}]\n")
 
 
 IN_THE_WAY = [
@@ -58,7 +55,7 @@ IN_THE_WAY = [
 @pytest.fixture(scope="module")
 def months(tmp_path_factory: pytest.TempPathFactory) -> Business:
     """January to April 2026 of accounts that have nothing to do with each other, one or two per test."""
-    shop = Landing(tmp_path_factory.mktemp("months"), starter_catalogue() + ADD_ONS)
+    shop = Landing(tmp_path_factory.mktemp("months"), allowing("gold", "endless"))
     _when_it_is_charged(shop)
     _trials_notice_and_holds(shop)
     shop.customer("stays", add_ons=json.dumps({"small": 1}))
@@ -73,6 +70,10 @@ def months(tmp_path_factory: pytest.TempPathFactory) -> Business:
     ask(shop, "add", "2026-01-20", "endless", "one-term")
     shop.customer("late-usage")
     ask(shop, "add", "2026-01-20", "emails", "late-usage")
+    shop.customer("not-allowed", add_ons=json.dumps({"small": 1, "endless": 1}))
+    shop.request("not-allowed", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="gold")
+    ask(shop, "add", "2026-01-25", "emails", "not-allowed")
+    shop.request("not-allowed", "upgrade", "2026-02-20T09:00:00Z", "self_service", package="platinum")
 
     business = bill_by_steps(shop.root, "2026-01", "2026-01-31")
     ((number,),) = rows(business, "documents", "number", account_id="suspended")
@@ -147,6 +148,8 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Business:
     ask(shop, "add", "2026-03-20", account="less", quantity=4)
     shop.customer("suspended", **moved, add_ons=json.dumps({"small": 2}))
     shop.use("suspended", "2026-03-20", emails=15_001)
+    shop.customer("moved-in", on="2025-05-10", billed_through="2026-02-10", add_ons=json.dumps({"emails": 1}))
+    shop.use("moved-in", "2026-01-20", emails=65_001)
     business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
     ((number,),) = rows(business, "documents", "number", account_id="suspended")
     shop.pay("suspended", number, "3.00", "2026-05-05T09:00:00Z", "failed")
@@ -154,11 +157,26 @@ def years(tmp_path_factory: pytest.TempPathFactory) -> Business:
     return bill_by_steps(shop.root, "2026-05", "2026-05-31")
 
 
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """February and March, billed on the first of the month, upgrades at once; a price is corrected in between."""
+    text = _replaced(allowing("silver", "endless"), "billing_anchor: signup_day", "billing_anchor: first_of_month")
+    text = _replaced(text, "policy:\n", "policy:\n  requested_upgrades: at_once\n")
+    shop = Landing(tmp_path_factory.mktemp("at-once"), text)
+    shop.customer("short", on="2026-02-10", add_ons=json.dumps({"emails": 2}))
+    shop.customer("upgraded", on="2026-02-10", add_ons=json.dumps({"small": 1}))
+    shop.request("upgraded", "upgrade", "2026-02-20T09:00:00Z", "self_service", package="silver")
+    shop.customer("repriced", on="2026-02-01", add_ons=json.dumps({"repriced": 2}))
+    bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    (shop.folder / "catalogue.yaml").write_text(_replaced(text, '"31.00"', '"29.00"'))
+    return bill_by_steps(shop.root, "2026-03", "2026-03-31")
+
+
 def ask(shop: Landing, kind: str, on: str, add_on: str = "small", account: str = "acme", **members: int) -> None:
     shop.request(account, kind, f"{on}T09:00:00Z", "self_service", add_on=add_on, **members)
 
 
-def fees(business: Business, account: str = "acme", through: str = "2028-01") -> list[Line]:
+def fees(business: Business, account: str, through: str = "2028-01") -> list[Line]:
     """Billing date, add-on, quantity and amount of what fell due of an account in the months up to one."""
     dues = pl.concat(read_month(business.home, DUES, month) for month in business.home.months(DUES) if month <= through)
     wanted = dues.filter((pl.col("kind") == "add_on") & (pl.col("account_id") == account))
@@ -171,7 +189,7 @@ def fees(business: Business, account: str = "acme", through: str = "2028-01") ->
     return list(texts.iter_rows())
 
 
-def answers(business: Business, kind: str = "add", account: str = "acme") -> list[tuple[str, str]]:
+def answers(business: Business, kind: str = "add", *, account: str) -> list[tuple[str, str]]:
     return rows(business, "decisions", "outcome", "reason", kind=kind, account_id=account)
 
 
@@ -214,7 +232,7 @@ def test_an_unlimited_allowance_takes_the_overage_away(months: Business) -> None
 def test_one_that_is_removed_is_charged_no_more_and_its_allowance_lasts_its_cycle(months: Business) -> None:
     assert fees(months, "removes") == [("26-02-10", "emails", "1", "30.00")]
     assert set(rows(months, "charges", "amount", metric="emails", account_id="removes")) == {("0.00",)}
-    assert answers(months, "remove", "removes") == [("approved", "requested")]
+    assert answers(months, "remove", account="removes") == [("approved", "requested")]
 
 
 def test_of_several_requests_in_a_cycle_the_latest_valid_one_counts(months: Business) -> None:
@@ -233,7 +251,7 @@ def test_of_several_requests_in_a_cycle_the_latest_valid_one_counts(months: Busi
 @pytest.mark.parametrize(("kind", "reason"), [(kind, reason) for kind, _, _, reason in IN_THE_WAY])
 def test_what_stands_in_the_way_is_said(months: Business, kind: str, reason: str) -> None:
     account = f"{kind}-{reason}"
-    assert answers(months, kind, account) == [("refused", reason)]
+    assert answers(months, kind, account=account) == [("refused", reason)]
     ((explanation,),) = rows(months, "decisions", "explanation", kind=kind, account_id=account)
     assert explanation
     assert "{" not in explanation
@@ -311,12 +329,9 @@ def test_what_has_no_yearly_price_cannot_be_added_to_a_yearly_term(months: Busin
     assert told == [("Endless has no yearly price.",)]
 
 
-def test_a_short_first_cycle_charges_its_days(shop_with: Callable[[str, str], Landing]) -> None:
-    shop = shop_with("billing_anchor: signup_day", "billing_anchor: first_of_month")
-    shop.customer("acme", add_ons=json.dumps({"emails": 2}))
-    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    # 60.00 x 22 / 31
-    assert fees(business) == [("26-01-10", "emails", "2", "42.58"), ("26-02-01", "emails", "2", "60.00")]
+def test_a_short_first_cycle_charges_its_days(at_once: Business) -> None:
+    # 60.00 x 19 / 28
+    assert fees(at_once, "short") == [("26-02-10", "emails", "2", "40.71"), ("26-03-01", "emails", "2", "80.00")]
 
 
 def test_an_anchor_at_a_months_end_does_not_drift(months: Business) -> None:
@@ -330,36 +345,30 @@ def test_they_stay_through_an_upgrade(months: Business) -> None:
     assert [day for day, *_ in fees(months, "stays", "2026-02")] == ["26-01-10", "26-02-10"]
 
 
-def test_a_package_that_does_not_allow_one_ends_it_for_good(shop_with: Callable[[str, str], Landing]) -> None:
-    shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
-    shop.customer("acme", add_ons=json.dumps({"small": 1, "endless": 1}))
-    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
-    ask(shop, "add", "2026-01-25", "emails")
-    shop.request("acme", "upgrade", "2026-02-20T09:00:00Z", "self_service", package="gold")
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    assert [(day, add_on) for day, add_on, *_ in fees(business)] == [
+def test_a_package_that_does_not_allow_one_ends_it_for_good(months: Business) -> None:
+    assert [(day, add_on) for day, add_on, *_ in fees(months, "not-allowed", "2026-03")] == [
         ("26-01-10", "endless"),
         ("26-01-10", "small"),
         ("26-02-10", "endless"),
         ("26-03-10", "endless"),
     ]
-    ended = rows(business, "decisions", "decision_id", "outcome", "reason", "explanation", kind="remove")
-    assert ended == [
+    columns = ("decision_id", "outcome", "reason", "explanation")
+    assert rows(months, "decisions", *columns, kind="remove", account_id="not-allowed") == [
         (
-            "acme/2026-01-10/2026-02-10/add_on/small",
+            "not-allowed/2026-01-10/2026-02-10/add_on/small",
             "approved",
             "not_allowed_by_package",
-            "Silver does not allow Small: it ends on 2026-02-10.",
+            "Gold does not allow Small: it ends on 2026-02-10.",
         )
     ]
-    assert answers(business)[-1] == ("refused", "not_allowed_by_package")
-    assert rows(business, "parked", "account_id") == []
+    assert answers(months, account="not-allowed")[-1] == ("refused", "not_allowed_by_package")
+    assert rows(months, "parked", "account_id", account_id="not-allowed") == []
 
 
 def test_they_count_when_a_downgrade_is_tested(months: Business) -> None:
     # On 10 March one of them is 60,000 of starter's 15,000.
-    assert answers(months, "downgrade", "with") == [("approved", "usage_fits")]
-    assert answers(months, "downgrade", "without") == [("refused", "usage_exceeds_package")]
+    assert answers(months, "downgrade", account="with") == [("approved", "usage_fits")]
+    assert answers(months, "downgrade", account="without") == [("refused", "usage_exceeds_package")]
 
 
 # --- what is learnt later ---------------------------------------------------------------------------------------------
@@ -379,38 +388,21 @@ def number_of(business: Business, account: str, month: str = "2026-04") -> str:
     return str(number)
 
 
-def test_a_price_that_is_corrected_is_settled(shop: Landing) -> None:
-    shop.customer("acme", on="2026-02-10", add_ons=json.dumps({"emails": 2}))
-    bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    path = shop.folder / "catalogue.yaml"
-    # The last of that price: the starting catalogue has examples, too.
-    before, _, after = path.read_text().rpartition('"30.00"')
-    path.write_text(f'{before}"28.00"{after}')
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    assert rows(business, "lines", "kind", "add_on", "amount", add_on="emails") == [
-        ("add_on", "emails", "60.00"),
-        ("add_on", "emails", "80.00"),
-        ("prior_cycle", "emails", "-4.00"),
+def test_a_price_that_is_corrected_is_settled(at_once: Business) -> None:
+    assert rows(at_once, "lines", "kind", "add_on", "amount", add_on="repriced") == [
+        ("add_on", "repriced", "62.00"),
+        ("add_on", "repriced", "80.00"),
+        ("prior_cycle", "repriced", "-4.00"),
     ]
 
 
-def test_a_subscription_that_moved_in_has_had_what_it_came_with(shop_with: Callable[[str, str], Landing]) -> None:
-    shop = shop_with("billing_start: 2024-01-01", "billing_start: 2026-02-01")
-    shop.customer("acme", on="2025-05-10", billed_through="2026-02-10", add_ons=json.dumps({"emails": 1}))
-    shop.use("acme", "2026-01-20", emails=65_001)
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    assert [(day, amount) for day, _, _, amount in fees(business)] == [("26-02-10", "30.00"), ("26-03-10", "40.00")]
-    assert rows(business, "charges", "allowance", "amount", metric="emails")[0] == ("65000.00", "3.00")
+def test_a_subscription_that_moved_in_has_had_what_it_came_with(years: Business) -> None:
+    found = [(day, amount) for day, _, _, amount in fees(years, "moved-in", "2026-03")]
+    assert found == [("26-02-10", "30.00"), ("26-03-10", "40.00")]
+    charged = rows(years, "charges", "allowance", "amount", metric="emails", account_id="moved-in")
+    assert charged[0] == ("65000.00", "3.00")
 
 
-def test_an_upgrade_at_once_ends_what_its_package_does_not_allow_on_the_next_date(
-    shop_with: Callable[[str, str], Landing],
-) -> None:
-    shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
-    path = shop.folder / "catalogue.yaml"
-    path.write_text(_replaced(path.read_text(), "policy:\n", "policy:\n  requested_upgrades: at_once\n"))
-    shop.customer("acme", add_ons=json.dumps({"small": 1}))
-    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
-    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
-    assert [day for day, *_ in fees(business)] == ["26-01-10"]
-    assert answers(business, "remove") == [("approved", "not_allowed_by_package")]
+def test_an_upgrade_at_once_ends_what_its_package_does_not_allow_on_the_next_date(at_once: Business) -> None:
+    assert [day for day, *_ in fees(at_once, "upgraded")] == ["26-02-10"]
+    assert answers(at_once, "remove", account="upgraded") == [("approved", "not_allowed_by_package")]

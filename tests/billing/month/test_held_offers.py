@@ -135,6 +135,7 @@ add_ons:
     title: More emails
     versions: [{effective_from: 2026-01-01, price: {monthly: "30.00", yearly: "300.00"}, allowances: {emails: 50000}}]
   - {name: support, versions: [{effective_from: 2026-01-01, price: {monthly: "9.00"}, maximum: 3}]}
+  - {name: leads, versions: [{effective_from: 2026-01-01, price: {monthly: "30.00"}, allowances: {leads: 1000}}]}
 """
 
 
@@ -174,6 +175,10 @@ def sold(tmp_path_factory: pytest.TempPathFactory) -> Business:
     shop.request("voided", "remove", "2026-01-26T09:00:00Z", add_on="support")
     shop.customer("unknown")
     shop.request("unknown", "add", "2026-01-20T09:00:00Z", add_on="nothing")
+    for name in ("with", "without"):
+        shop.customer(name)
+        shop.use(name, "2026-02-15", leads=3_000)
+    shop.request("with", "add", "2026-01-20T09:00:00Z", add_on="leads")
     bill_by_steps(shop.root, "2026-02", "2026-02-28")
     shop.request("late", "add", "2026-01-20T09:00:00Z", add_on="support")
     path = shop.folder / "catalogue.yaml"
@@ -227,43 +232,50 @@ def test_a_request_that_is_voided_or_refused_has_one_answer(sold: Business) -> N
     assert rows(sold, "parked", "account_id") == []
 
 
-def test_a_run_as_of_before_a_billing_date_drafts_what_was_asked(shop: Landing) -> None:
-    shop.customer("acme")
-    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support")
-    early = bill_by_steps(shop.root, "2026-02", "2026-02-05")
-    assert rows(early, "drafts", "total") == [("108.00",)]
+@pytest.fixture(scope="module")
+def in_parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Business]:
+    """February as of some days, as it was on each. Copies: do not issue in them."""
+    shop = Landing(tmp_path_factory.mktemp("parts") / "home", starter_catalogue() + ADD_ONS)
+    shop.customer("drafted")
+    shop.request("drafted", "add", "2026-01-20T09:00:00Z", add_on="support")
+    for name, day in (("early", "10"), ("later", "20")):
+        shop.customer(name, on=f"2026-01-{day}")
+        shop.request(name, "add", "2026-01-25T09:00:00Z", add_on="support")
+    found = {}
+    for as_of in ("2026-02-05", "2026-02-12", "2026-02-28"):
+        bill_by_steps(shop.root, "2026-02", as_of)
+        copy = shop.copied(shop.root.with_name(as_of))
+        found[as_of] = Business.load(copy.root, date.fromisoformat(as_of), issues=False)
+    return found
+
+
+def test_a_run_as_of_before_a_billing_date_drafts_what_was_asked(in_parts: dict[str, Business]) -> None:
+    wanted = {"account_id": "drafted"}
+    early, late = in_parts["2026-02-05"], in_parts["2026-02-12"]
+    assert rows(early, "drafts", "total", **wanted) == [("108.00",)]
     assert rows(early, "decisions", "decision_id", kind="add") == []
-    late = bill_by_steps(shop.root, "2026-02", "2026-02-10")
-    assert rows(late, "documents", "total", billing_month="2026-02") == [("108.00",)]
-    assert rows(late, "decisions", "reason", "quantity", "explanation", kind="add") == [
+    assert rows(late, "documents", "total", billing_month="2026-02", **wanted) == [("108.00",)]
+    assert rows(late, "decisions", "reason", "quantity", "explanation", kind="add", **wanted) == [
         ("requested", 1, "As you asked, you have 1 of Support from 2026-02-10.")
     ]
 
 
-def test_add_ons_stay_decided_when_a_month_is_issued_in_two_parts(shop: Landing) -> None:
-    for name, day in (("early", "10"), ("later", "20")):
-        shop.customer(name, on=f"2026-01-{day}")
-        shop.request(name, "add", "2026-01-25T09:00:00Z", add_on="support")
-    decided = {}
-    for as_of in ("2026-02-12", "2026-02-28"):
-        business = bill_by_steps(shop.root, "2026-02", as_of)
-        decided[as_of] = rows(business, "decisions", "account_id", "reason", kind="add")
+def test_add_ons_stay_decided_when_a_month_is_issued_in_two_parts(in_parts: dict[str, Business]) -> None:
+    decided = {
+        as_of: [
+            row for row in rows(in_parts[as_of], "decisions", "account_id", "reason", kind="add") if row[0] != "drafted"
+        ]
+        for as_of in ("2026-02-12", "2026-02-28")
+    }
     assert decided == {
         "2026-02-12": [("early", "requested")],
         "2026-02-28": [("early", "requested"), ("later", "requested")],
     }
-    assert rows(business, "add_ons", "account_id") == [("early",), ("later",)]
+    assert rows(in_parts["2026-02-28"], "add_ons", "account_id") == [("drafted",), ("early",), ("later",)]
 
 
-def test_add_ons_keep_an_account_from_an_automatic_upgrade(tmp_path: Path) -> None:
-    more = ADD_ONS.replace("allowances: {emails: 50000}", "allowances: {leads: 1000}")
-    shop = Landing(tmp_path, starter_catalogue() + more)
-    for name in ("with", "without"):
-        shop.customer(name)
-        shop.use(name, "2026-02-15", leads=3_000)
-    shop.request("with", "add", "2026-01-20T09:00:00Z", add_on="more_emails")
-    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
-    upgrades = rows(business, "decisions", "account_id", "to_package", kind="auto_upgrade")
+def test_add_ons_keep_an_account_from_an_automatic_upgrade(sold: Business) -> None:
+    upgrades = rows(sold, "decisions", "account_id", "to_package", kind="auto_upgrade")
     assert upgrades == [("without", "silver")]
 
 

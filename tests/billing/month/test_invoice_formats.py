@@ -2,10 +2,11 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -15,7 +16,6 @@ from billing.einvoices.reading import read_invoice
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.recorded_inputs.months import moved_inputs
-from billing.month.scratch_copy import bring_up_to_date
 from billing.rendering.v2.page import page_of
 from billing.reports.check import problems_of
 from billing.reports.verify import disagreements
@@ -42,22 +42,6 @@ def home(root: Path, customers: Customers, policy: dict[str, Any] | None = None,
     return landing
 
 
-LATER: tuple[str, str, str, dict[str, str]] = ("later", "DE", "", {})
-
-
-@pytest.fixture(scope="module")
-def january_once(tmp_path_factory: pytest.TempPathFactory) -> Landing:
-    landing = home(tmp_path_factory.mktemp("january") / "home", [DE, LATER])
-    bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    return landing
-
-
-@pytest.fixture
-def january(january_once: Landing, tmp_path: Path) -> Landing:
-    """Two accounts that lack nothing, billed for January."""
-    return january_once.copied(tmp_path / "home")
-
-
 def formats(business: Business) -> dict[str, str]:
     """The format of each account's documents."""
     numbers = dict(rows(business, "documents", "number", "account_id"))
@@ -69,48 +53,25 @@ def parked(business: Business) -> dict[str, str]:
     return {account: detail for account, reason, detail in rows(business, "parked", "account_id", "reason", "detail")}
 
 
-GOOD_AND_POOR: Customers = [
-    DE,
-    ("poor", "DE", "", {"buyer_reference": "", "city": ""}),
-    ("longer", "DE", "", {"buyer_reference": ""}),
-]
+Fields = dict[str, str]
+NOTED, CORRECTED = ("noted", "noted-later"), ("corrected", "corrected-later")
 
 
-@pytest.fixture(scope="module")
-def poor_january(tmp_path_factory: pytest.TempPathFactory) -> Landing:
-    """One account that lacks nothing and two that lack fields, billed for January."""
-    landing = home(tmp_path_factory.mktemp("poor") / "home", GOOD_AND_POOR)
-    landing.use("longer", "2026-01-20", emails=17_000)
-    bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    return landing
+@dataclass(frozen=True)
+class Seen:
+    """What stood in the tables after a run."""
 
+    formats: dict[str, str]
+    parked: dict[str, str]
+    documents: list[tuple[Any, ...]]
 
-@pytest.fixture(scope="module")
-def poor_february(poor_january: Landing, tmp_path_factory: pytest.TempPathFactory) -> Landing:
-    """February, in which one of them lacks nothing any more."""
-    landing = poor_january.copied(tmp_path_factory.mktemp("february") / "home")
-    write_accounts(landing, [DE, ("poor", "DE", "", {}), GOOD_AND_POOR[2]])
-    bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    return landing
+    @classmethod
+    def of(cls, business: Business) -> Self:
+        columns = ("account_id", "billing_month", "kind", "total")
+        return cls(formats(business), parked(business), rows(business, "documents", *columns))
 
-
-def test_an_account_without_a_field_of_its_format_is_parked_until_it_is_there(
-    poor_january: Landing, poor_february: Landing
-) -> None:
-    business = Business.load(poor_january.root, date(2026, 1, 31))
-    assert formats(business) == {"de": "xrechnung"}
-    reasons = rows(business, "parked", "account_id", "reason")
-    assert sorted(reasons) == [("longer", "missing_for_format"), ("poor", "missing_for_format")]
-    detail = parked(business)["poor"]
-    assert "xrechnung needs buyer_reference in accounts; needs city in accounts" in detail
-    assert disagreements_of_tables(business) == []
-    assert moved_inputs(business, "2026-01") == []
-
-    business = Business.load(poor_february.root, date(2026, 2, 28))
-    assert formats(business) == {"de": "xrechnung", "poor": "xrechnung"}
-    assert set(parked(business)) == {"longer"}
-    january = rows(business, "documents", "account_id", "total", billing_month="2026-01")
-    assert january == [("de", "117.81"), ("poor", "117.81")]
+    def kinds(self, *accounts: str) -> list[tuple[str, str]]:
+        return sorted((account, kind) for account, _, kind, _ in self.documents if account in accounts)
 
 
 def disagreements_of_tables(business: Business) -> list[str]:
@@ -118,17 +79,79 @@ def disagreements_of_tables(business: Business) -> list[str]:
     return [line for line in disagreements(business) if "PDF" not in line and "e-invoice" not in line]
 
 
-def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_there(
-    poor_february: Landing, tmp_path: Path
-) -> None:
-    landing = poor_february.copied(tmp_path / "home")
-    write_accounts(landing, [DE, ("poor", "DE", "", {}), ("longer", "DE", "", {})])
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    assert rows(business, "documents", "billing_date", "net", account_id="longer") == [
+class Lives:
+    """Accounts that lack fields of their format at first, later or for ever: January, three times, and February twice.
+
+    poor, longer: lack fields from the start, one longer than the other. loses: once January is issued, for ever.
+    noted, corrected: for a refund and a correction, of which one account each lacks a field at first.
+    """
+
+    def __init__(self, root: Path) -> None:
+        poor: dict[str, Fields] = {"poor": {"buyer_reference": "", "city": ""}, "longer": {"buyer_reference": ""}}
+        self.landing = home(root, self._customers(poor))
+        self.landing.use("longer", "2026-01-20", emails=17_000)
+        january = self._billed("2026-01-31")
+        self.january = Seen.of(january)
+        self.reasons = rows(january, "parked", "account_id", "reason")
+        self.disagreements, self.moved = disagreements_of_tables(january), moved_inputs(january, "2026-01")
+
+        for name in NOTED:
+            self.landing.request(name, "refund", "2026-01-25T09:00:00Z", "support")
+        price = {"package": "starter", "effective_from": "2026-01-01", "price": {"monthly": "79.00"}}
+        change_catalogue(self.landing, agreements=[{"account_id": name, **price} for name in CORRECTED])
+        lacking: dict[str, Fields] = {name: {"buyer_reference": ""} for name in ("loses", NOTED[1], CORRECTED[1])}
+        write_accounts(self.landing, self._customers(poor | lacking))
+        business = self._billed("2026-01-31")
+        self.lacking = Seen.of(business)
+        self.corrected = issue_corrections(business, "2026-01", "as agreed")["account_id"].to_list()
+        self.parked_corrections = parked(business)
+
+        loses: dict[str, Fields] = {"loses": lacking["loses"]}
+        write_accounts(self.landing, self._customers(poor | loses))
+        business = self._billed("2026-01-31")
+        self.filled_in = Seen.of(business)
+        self.corrected_then = issue_corrections(business, "2026-01", "as agreed")["account_id"].to_list()
+
+        write_accounts(self.landing, self._customers({"longer": poor["longer"]} | loses))
+        self.february = Seen.of(self._billed("2026-02-28"))
+        write_accounts(self.landing, self._customers(loses))
+        self.business = self._billed("2026-02-28")
+
+    def _billed(self, as_of: str) -> Business:
+        return bill_by_steps(self.landing.root, as_of[:7], as_of)
+
+    @staticmethod
+    def _customers(changed: dict[str, Fields]) -> Customers:
+        names = ("poor", "longer", "loses", *NOTED, *CORRECTED)
+        return [DE, *((name, "DE", "", changed.get(name, {})) for name in names)]
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return Lives(tmp_path_factory.mktemp("lives") / "home")
+
+
+def test_an_account_without_a_field_of_its_format_is_parked_until_it_is_there(lives: Lives) -> None:
+    whole = dict.fromkeys(("de", "loses", *NOTED, *CORRECTED), "xrechnung")
+    assert lives.january.formats == whole
+    assert sorted(lives.reasons) == [("longer", "missing_for_format"), ("poor", "missing_for_format")]
+    detail = lives.january.parked["poor"]
+    assert "xrechnung needs buyer_reference in accounts; needs city in accounts" in detail
+    assert lives.disagreements == []
+    assert lives.moved == []
+
+    assert lives.february.formats == whole | {"poor": "xrechnung"}
+    assert {"longer"} == set(lives.february.parked) - {"loses"}
+    january = [row for row in lives.february.documents if row[1] == "2026-01" and row[0] in ("de", "poor")]
+    assert sorted(january) == [(name, "2026-01", "invoice", "117.81") for name in ("de", "poor")]
+
+
+def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_there(lives: Lives) -> None:
+    assert rows(lives.business, "documents", "billing_date", "net", account_id="longer") == [
         (date(2026, 1, 10), "99.00"),
         (date(2026, 2, 10), "105.00"),
     ]
-    assert parked(business) == {}
+    assert set(parked(lives.business)) == {"loses"}
 
 
 def test_the_policy_pdf_gives_a_pdf_where_a_field_is_missing_and_parks_what_no_field_mends(tmp_path: Path) -> None:
@@ -254,47 +277,25 @@ def test_shards_park_and_bill_as_one(tmp_path: Path) -> None:
     assert len(formats(business)) == 9 and parked(business) == {}
 
 
-def test_a_note_of_an_account_that_lacks_a_field_waits_and_others_are_issued(january: Landing) -> None:
-    landing = january
-    for name in ("de", "later"):
-        landing.request(name, "refund", "2026-01-25T09:00:00Z", "support")
-    write_accounts(landing, [DE, ("later", "DE", "", {"buyer_reference": ""})])
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert rows(business, "documents", "account_id", kind="credit_note") == [("de",)]
-    assert "buyer_reference" in parked(business)["later"]
-    write_accounts(landing, [DE, LATER])
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert sorted(rows(business, "documents", "account_id", kind="credit_note")) == [("de",), ("later",)]
-    assert parked(business) == {}
+def test_a_note_of_an_account_that_lacks_a_field_waits_and_others_are_issued(lives: Lives) -> None:
+    invoices = [(name, "invoice") for name in NOTED]
+    assert lives.lacking.kinds(*NOTED) == [("noted", "credit_note"), *invoices]
+    assert "buyer_reference" in lives.lacking.parked["noted-later"]
+    assert lives.filled_in.kinds(*NOTED) == sorted([*invoices, *((name, "credit_note") for name in NOTED)])
+    assert set(lives.filled_in.parked) == {"poor", "longer"}
 
 
-def test_a_correction_of_an_account_that_lacks_a_field_waits_and_others_are_issued(january: Landing) -> None:
-    landing = january
-    own = [
-        {"account_id": name, "package": "starter", "effective_from": "2026-01-01", "price": {"monthly": "79.00"}}
-        for name in ("de", "later")
-    ]
-    change_catalogue(landing, agreements=own)
-    write_accounts(landing, [DE, ("later", "DE", "", {"buyer_reference": ""})])
-    business = Business.load(landing.root, date(2026, 1, 31), issues=False)
-    bring_up_to_date(business, "2026-01")
-    notes = issue_corrections(business, "2026-01", "as agreed")
-    assert notes["account_id"].to_list() == ["de"]
-    assert "buyer_reference" in parked(business)["later"]
-    write_accounts(landing, [DE, LATER])
-    business = Business.load(landing.root, date(2026, 1, 31), issues=False)
-    bring_up_to_date(business, "2026-01")
-    assert issue_corrections(business, "2026-01", "as agreed")["account_id"].to_list() == ["later"]
+def test_a_correction_of_an_account_that_lacks_a_field_waits_and_others_are_issued(lives: Lives) -> None:
+    assert lives.corrected == ["corrected"]
+    assert "buyer_reference" in lives.parked_corrections["corrected-later"]
+    assert lives.corrected_then == ["corrected-later"]
 
 
-def test_closed_documents_of_an_account_that_loses_a_field_stay(january: Landing) -> None:
-    landing = january
-    write_accounts(landing, [DE, ("later", "DE", "", {"buyer_reference": ""})])
-    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
-    assert rows(business, "documents", "account_id", "total") == [("de", "117.81"), ("later", "117.81")]
-    assert parked(business) == {}
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    assert rows(business, "parked", "account_id", billing_month="2026-02") == [("later",)]
+def test_closed_documents_of_an_account_that_loses_a_field_stay(lives: Lives) -> None:
+    for seen in (lives.lacking, lives.filled_in):
+        assert [row for row in seen.documents if row[0] == "loses"] == [("loses", "2026-01", "invoice", "117.81")]
+        assert "loses" not in seen.parked
+    assert rows(lives.business, "parked", "account_id", billing_month="2026-02") == [("loses",)]
 
 
 def test_a_document_that_only_its_lines_make_impossible_is_parked(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 
+import polars as pl
 import pytest
 
 from billing.month.business import Business
@@ -259,34 +260,43 @@ class TestParking:
         ]
 
 
-def test_late_usage_of_the_first_cycle_is_settled_on_the_next_document(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, catalogue=catalogue())
-    move_in(landing, "acme", "2023-05-10", "2026-02-10")
-    landing.use("acme", "2026-01-12", emails=15_000)
-    bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    landing.use("acme", "2026-01-13", emails=1, delivered="2026-03-01")
-    landing.use("acme", "2026-01-09", emails=50_000, delivered="2026-03-01")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert documents(business, "acme") == [("2026-02-10", "99.00"), ("2026-03-10", "102.00")]
-    kinds = rows(business, "lines", "kind", "cycle_start", "amount", number="INV-2026-000002")
+@pytest.fixture(scope="module")
+def learnt_later(tmp_path_factory: pytest.TempPathFactory) -> tuple[pl.DataFrame, Business]:
+    """The documents of February, and March: usage of one account comes late, and another one moves in."""
+    landing = Landing(tmp_path_factory.mktemp("later"), catalogue=catalogue())
+    landing.customer("native", on="2026-02-03")
+    move_in(landing, "late", "2023-05-10", "2026-02-10")
+    landing.use("late", "2026-01-12", emails=15_000)
+    february = bill_by_steps(landing.root, "2026-02", "2026-02-28").register.documents()
+    landing.use("late", "2026-01-13", emails=1, delivered="2026-03-01")
+    landing.use("late", "2026-01-09", emails=50_000, delivered="2026-03-01")
+    move_in(landing, "later", "2023-05-10", "2026-03-10")
+    landing.use("later", "2026-02-20", emails=27_350)
+    return february, bill_by_steps(landing.root, "2026-03", "2026-03-31")
+
+
+def test_late_usage_of_the_first_cycle_is_settled_on_the_next_document(
+    learnt_later: tuple[pl.DataFrame, Business],
+) -> None:
+    _, business = learnt_later
+    assert documents(business, "late") == [("2026-02-10", "99.00"), ("2026-03-10", "102.00")]
+    ((number,),) = rows(business, "documents", "number", account_id="late", billing_month="2026-03")
+    kinds = rows(business, "lines", "kind", "cycle_start", "amount", number=number)
     assert [(kind, str(start), amount) for kind, start, amount in kinds] == [
         ("package_fee", "2026-03-10", "99.00"),
         ("prior_cycle", "2026-01-10", "3.00"),
     ]
 
 
-def test_moving_in_later_than_the_first_months_changes_nobody_else(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, catalogue=catalogue())
-    landing.customer("native", on="2026-02-03")
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    before = business.register.documents()
-    move_in(landing, "acme", "2023-05-10", "2026-03-10")
-    landing.use("acme", "2026-02-20", emails=27_350)
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert documents(business, "acme") == [("2026-03-10", "138.00")]
+def test_moving_in_later_than_the_first_months_changes_nobody_else(
+    learnt_later: tuple[pl.DataFrame, Business],
+) -> None:
+    before, business = learnt_later
+    assert documents(business, "later") == [("2026-03-10", "138.00")]
+    assert before.height == 2
     assert business.register.documents().head(before.height).equals(before)
     begun = business.register.begun_subscriptions()
-    assert begun["subscription_id"].to_list() == ["acme/2023-05-10", "native/2026-02-03"]
+    assert begun["subscription_id"].to_list() == ["late/2023-05-10", "later/2023-05-10", "native/2026-02-03"]
 
 
 def test_what_is_billed_after_a_move_is_what_would_have_been_billed_without_it(tmp_path: Path) -> None:

@@ -106,8 +106,12 @@ def test_the_register_agrees(billed: Business) -> None:
     assert [told for told in disagreements(billed) if "PDF" not in told] == []
 
 
-def test_what_changes_after_the_issue_is_settled(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """January to March: a reminder is made in February, and charges change once they are issued."""
+    catalogue = starter_catalogue() + '\ncoupons:\n  - {name: ever, percent: "10"}\n'
+    landing = Landing(tmp_path_factory.mktemp("settled"), catalogue)
+    landing.customer("reminded", coupon="ever")
     landing.customer("acme")
     landing.account("apart")
     charges(
@@ -116,32 +120,37 @@ def test_what_changes_after_the_issue_is_settled(tmp_path: Path) -> None:
         "a-2,acme,2026-01-20,Help,,,20.00,,,,,",
         "b-1,apart,2026-01-22,Training,,,300.00,,,,,",
     )
+    business = bill(landing, JANUARY)
+    ((number,),) = rows(business, "documents", "number", account_id="reminded")
+    reminded = date(2026, 2, 1)
+    made = MadeReminder("reminded/2026-02-01", "reminded", reminded, 1, number, "[]", "USD", 990_000, "{}", 50_000)
+    assert business.register.record_reminder(made)
     bill(landing, FEBRUARY)
     path = landing.folder / "one_off_charges.csv"
     kept = [line for line in path.read_text().splitlines() if not line.startswith("a-2")]
     path.write_text("\n".join(kept).replace("250.00", "200.00").replace("300.00", "100.00") + "\n")
     charges(landing, "a-3,acme,2026-01-25,Forgotten,,,9.00,,,,,")
-    business = bill(landing, MARCH)
+    return bill(landing, MARCH)
+
+
+def test_what_changes_after_the_issue_is_settled(settled: Business) -> None:
     # 99.00 - 50.00 - 20.00 + 9.00; the other account is settled as one whose subscription has ended.
-    assert documents(business, "acme")[-1] == ("2026-03-10", "invoice", "acme/2026-01-10", "38.00", "0.00")
-    assert documents(business, "apart")[-1] == ("2026-03-22", "credit_note", None, "-200.00", "0.00")
-    again = bill(landing, MARCH)
-    assert documents(again, "acme") == documents(business, "acme")
+    assert documents(settled, "acme")[-1] == ("2026-03-10", "invoice", "acme/2026-01-10", "38.00", "0.00")
+    assert documents(settled, "apart")[-1] == ("2026-03-22", "credit_note", None, "-200.00", "0.00")
+    again = bill_by_steps(settled.home.root, *MARCH)
+    assert documents(again, "acme") == documents(settled, "acme")
     assert [told for told in disagreements(again) if "PDF" not in told] == []
 
 
-def test_the_fee_of_a_reminder_is_billed_on_the_next_document(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, starter_catalogue() + '\ncoupons:\n  - {name: ever, percent: "10"}\n')
-    landing.customer("acme", coupon="ever")
-    business = bill(landing, JANUARY)
-    reminded = date(2026, 2, 1)
-    made = MadeReminder("acme/2026-02-01", "acme", reminded, 1, "INV-2026-000001", "[]", "USD", 990_000, "{}", 50_000)
-    assert business.register.record_reminder(made)
-    business = bill(landing, FEBRUARY)
-    assert documents(business, "acme")[-1] == ("2026-02-10", "invoice", "acme/2026-01-10", "94.10", "0.00")
-    found = rows(business, "lines", "charge_id", "amount", "description", kind="charge")
-    assert found == [("reminder/acme/2026-02-01", "5.00", "Reminder fee")]
-    assert documents(bill(landing, MARCH), "acme")[-1][3] == "89.10"
+def test_the_fee_of_a_reminder_is_billed_on_the_next_document(settled: Business) -> None:
+    of = "reminded/2026-01-10"
+    assert documents(settled, "reminded")[1:] == [
+        ("2026-02-10", "invoice", of, "94.10", "0.00"),
+        ("2026-03-10", "invoice", of, "89.10", "0.00"),
+    ]
+    ((number,),) = rows(settled, "documents", "number", account_id="reminded", billing_month="2026-02")
+    found = rows(settled, "lines", "charge_id", "amount", "description", kind="charge", number=number)
+    assert found == [("reminder/reminded/2026-02-01", "5.00", "Reminder fee")]
 
 
 @pytest.mark.skipif(not sizes.LONG, reason="`test_shards.py` bills whatever is sold in shards: pytest --long")

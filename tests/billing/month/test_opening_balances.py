@@ -117,37 +117,48 @@ def test_payments_reach_them_by_reference_and_on_account(landing: Landing) -> No
     ], "a reference of another account is not its own"
 
 
-def test_a_surplus_on_account_pays_later_documents_and_comes_back_when_it_is_disputed(landing: Landing) -> None:
-    landing.customer("early", on="2026-02-05")
-    pay(landing, "early", None, "150.00", "2026-02-20T09:00:00Z")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert balance(business, "early")[1:4] == ("198.00", "150.00", "48.00")
-    pay(landing, "early", None, "150.00", "2026-03-20T09:00:00Z", "disputed")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert balance(business, "early")[3] == "198.00"
-    due = collections(business).filter(account_id="early")
+class Lives:
+    """Payments that fail, pay on account and come back, billed for February, and twice for March."""
+
+    def __init__(self, landing: Landing) -> None:
+        pay(landing, "debtor", "OLD-1", "120.50", "2026-02-03T09:00:00Z", "failed")
+        pay(landing, "same-reference", None, "10.00", "2026-02-03T09:00:00Z", "failed")
+        for name in ("surplus", "returned"):
+            landing.customer(name, on="2026-02-05")
+        pay(landing, "surplus", None, "150.00", "2026-02-20T09:00:00Z")
+        february = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+        self.suspended, self.failed = february.suspensions.height, balance(february, "debtor")
+        march = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+        self.surplus = balance(march, "surplus")
+        pay(landing, "surplus", None, "150.00", "2026-03-20T09:00:00Z", "disputed")
+        first, self.last = sorted(march.register.documents().filter(account_id="returned")["number"])
+        pay(landing, "returned", first, "99.00", "2026-03-01T09:00:00Z")
+        pay(landing, "returned", self.last, "99.00", "2026-03-06T09:00:00Z")
+        pay(landing, "returned", None, "30.00", "2026-03-20T09:00:00Z", "refunded")
+        self.business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+
+
+@pytest.fixture(scope="module")
+def lives(before: Landing, tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return Lives(before.copied(tmp_path_factory.mktemp("lives") / "home"))
+
+
+def test_a_surplus_on_account_pays_later_documents_and_comes_back_when_it_is_disputed(lives: Lives) -> None:
+    assert lives.surplus[1:4] == ("198.00", "150.00", "48.00")
+    assert balance(lives.business, "surplus")[3] == "198.00"
+    due = collections(lives.business).filter(account_id="surplus")
     assert [f"{amount:.2f}" for amount in due["amount_due"]] == ["99.00", "99.00"]
 
 
-def test_what_is_returned_on_account_opens_what_was_paid_last(landing: Landing) -> None:
-    landing.customer("early", on="2026-02-05")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    first, second = sorted(business.register.documents().filter(account_id="early")["number"])
-    pay(landing, "early", first, "99.00", "2026-03-01T09:00:00Z")
-    pay(landing, "early", second, "99.00", "2026-03-06T09:00:00Z")
-    pay(landing, "early", None, "30.00", "2026-03-20T09:00:00Z", "refunded")
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
-    assert balance(business, "early")[3] == "30.00"
-    due = collections(business).filter(account_id="early").select("number", "amount_due")
-    assert due.rows() == [(second, Decimal(30))]
+def test_what_is_returned_on_account_opens_what_was_paid_last(lives: Lives) -> None:
+    assert balance(lives.business, "returned")[3] == "30.00"
+    due = collections(lives.business).filter(account_id="returned").select("number", "amount_due")
+    assert due.rows() == [(lives.last, Decimal(30))]
 
 
-def test_a_failed_payment_of_what_was_billed_elsewhere_suspends_nobody(landing: Landing) -> None:
-    pay(landing, "debtor", "OLD-1", "120.50", "2026-02-03T09:00:00Z", "failed")
-    pay(landing, "same-reference", None, "10.00", "2026-02-03T09:00:00Z", "failed")
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
-    assert business.suspensions.is_empty()
-    assert balance(business, "debtor")[3] == "249.50"
+def test_a_failed_payment_of_what_was_billed_elsewhere_suspends_nobody(lives: Lives) -> None:
+    assert lives.suspended == 0
+    assert lives.failed[3] == "249.50"
 
 
 class TestTheBooks:

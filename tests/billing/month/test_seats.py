@@ -100,6 +100,22 @@ def _pays_late(landing: Landing, business: Business, account: str) -> None:
     landing.pay(account, number, "99.00", "2026-02-20T00:00:00Z")
 
 
+@pytest.fixture(scope="module")
+def charged_while_suspended(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """Who is suspended is charged, and seats of silver have tiers."""
+    text = catalogue_with(SEATS).replace("charge_while_suspended: false", "charge_while_suspended: true")
+    others, _, larger = text.partition("  - name: silver\n")
+    landing = Landing(
+        tmp_path_factory.mktemp("charged"), f"{others}  - name: silver\n{larger.replace(SEATS, TIERS, 1)}"
+    )
+    _comes_back(landing, "back")
+    landing.customer("tiers", "silver")
+    level(landing, "tiers", 6, "2026-01-10T00:00:00Z")
+    level(landing, "tiers", 9, "2026-01-26T00:00:00Z")
+    _pays_late(landing, bill_by_steps(landing.root, *MONTHS[0]), "back")
+    return bill_by_steps(landing.root, "2026-03", "2026-03-10")
+
+
 def test_added_seats_cost_the_days_left(billed: Business) -> None:
     assert lines(billed, "usual", "2026-02-10") == [("proration", "3.00", "1.16"), ("seats", "8.00", "36.00")]
     # 2 x 12.00 x 18 / 28
@@ -160,15 +176,11 @@ def test_the_register_agrees(billed: Business) -> None:
     assert [told for told in disagreements(billed) if "PDF" not in told] == []
 
 
-def test_tiers_price_the_excess_and_the_difference(tmp_path: Path) -> None:
-    landing = Landing(tmp_path, catalogue_with(TIERS))
-    landing.customer("acme")
-    level(landing, "acme", 6, "2026-01-10T00:00:00Z")
-    level(landing, "acme", 9, "2026-01-26T00:00:00Z")
-    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
-    assert lines(business, "acme", "2026-01-10") == [("seats", "6.00", "12.00")]
+def test_tiers_price_the_excess_and_the_difference(charged_while_suspended: Business) -> None:
+    assert lines(charged_while_suspended, "tiers", "2026-01-10") == [("seats", "6.00", "12.00")]
     # (12 + 2 x 10) x 15 / 31; then 2 x 12.00 + 2 x 10.00.
-    assert lines(business, "acme", "2026-02-10") == [("proration", "3.00", "15.48"), ("seats", "9.00", "44.00")]
+    found = lines(charged_while_suspended, "tiers", "2026-02-10")
+    assert found == [("proration", "3.00", "15.48"), ("seats", "9.00", "44.00")]
 
 
 @pytest.fixture(scope="module")
@@ -217,20 +229,12 @@ def test_shards_make_no_difference(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("charged", "expected"), [("true", [("seats", "8.00", "36.00")]), ("false", [])])
 def test_access_that_comes_back_within_a_cycle_charges_no_seats_that_stood_at_its_start(
-    charged: str, expected: list[tuple[object, ...]], billed: Business, tmp_path: Path
+    charged: str, expected: list[tuple[object, ...]], billed: Business, charged_while_suspended: Business
 ) -> None:
-    business = billed if charged == "false" else _charged_while_suspended(tmp_path)
+    business = billed if charged == "false" else charged_while_suspended
     # 3 x 12.00 x 26 / 31 for January; the ninth is added for 10 of 28 days.
     assert lines(business, "back", "2026-02-10") == [("proration", "3.00", "30.19"), *expected]
     assert lines(business, "back", "2026-03-10") == [("proration", "1.00", "4.29"), ("seats", "9.00", "48.00")]
-
-
-def _charged_while_suspended(root: Path) -> Business:
-    text = catalogue_with(SEATS).replace("charge_while_suspended: false", "charge_while_suspended: true")
-    landing = Landing(root, text)
-    _comes_back(landing, "back")
-    _pays_late(landing, bill_by_steps(root, *MONTHS[0]), "back")
-    return bill_by_steps(root, "2026-03", "2026-03-10")
 
 
 def test_seats_of_a_subscription_that_begins_on_the_day_another_one_ends_are_charged_once(billed: Business) -> None:

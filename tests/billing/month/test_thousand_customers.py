@@ -191,7 +191,8 @@ def written(landing: Landing, everyone: list[Customer]) -> Path:
             events[day].append(event(f"{one.name}-{place}", one.name, "email.sent", {"count": count}, at))
     table.write_text("\n".join(lines) + "\n")
     for day, texts in events.items():
-        landing.deliver(texts, day.isoformat())
+        # At the end of its month: every day of deliveries takes its time.
+        landing.deliver(texts, f"{day:%Y-%m}-{calendar.monthrange(day.year, day.month)[1]}")
     return table
 
 

@@ -422,12 +422,21 @@ def issue_many(root: Path, url: str | None, name: str) -> int:
     return again
 
 
+AT_ONCE = sized(2, 4)
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Others at work at the same time."""
+    with ProcessPoolExecutor(AT_ONCE, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
 def test_processes_that_issue_at_once_leave_no_gap_and_no_double(
-    register: Register, register_url: str | None, tmp_path: Path
+    register: Register, register_url: str | None, processes: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    names = ["one", "two", "three", "four"][: sized(2, 4)]
-    with ProcessPoolExecutor(len(names), mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(issue_many, [tmp_path] * len(names), [register_url] * len(names), names, timeout=120))
+    names = ["one", "two", "three", "four"][:AT_ONCE]
+    list(processes.map(issue_many, [tmp_path] * len(names), [register_url] * len(names), names, timeout=120))
     issued = 2 + 10 * len(names)
     assert register.count() == issued
     assert register.number_gaps() == []
@@ -630,16 +639,17 @@ def test_a_register_of_a_newer_version_is_refused(register: Register, database: 
 # --- a server by URL ------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_are_never_at_work_with_one_server(postgresql: Server, tmp_path: Path) -> None:
+def test_two_runs_are_never_at_work_with_one_server(
+    postgresql: Server, processes: ProcessPoolExecutor, tmp_path: Path
+) -> None:
     url = postgresql.new_database()
-    with closing(Register.open(Home(tmp_path), url)) as one, ExitStack() as running, ExitStack() as alone:
+    with closing(Register.open(Home(tmp_path), url)) as one, ExitStack() as alone:
         alone.enter_context(one.alone())
         with one.alone():
             pass
-        pool = running.enter_context(ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")))
-        assert "another run is at work" in pool.submit(be_alone, tmp_path, url).result(60)
+        assert "another run is at work" in processes.submit(be_alone, tmp_path, url).result(60)
         alone.close()
-        assert pool.submit(be_alone, tmp_path, url).result(60) == "alone"
+        assert processes.submit(be_alone, tmp_path, url).result(60) == "alone"
 
 
 def test_a_step_elsewhere_works_only_while_its_head_holds_the_lock_and_the_next_run_waits_for_it(

@@ -22,7 +22,7 @@ from tests.several_currencies import CURRENCIES, SeveralCurrencies, four_custome
 from tests.sizes import sized
 
 LATER = """\
-      - effective_from: 2026-05-01
+      - effective_from: 2026-09-01
         price: {monthly: "109.00", yearly: "1090.00"}
         allowances: {leads: 2500, emails: 15000, bandwidth: 50, custom_domains: 1}
         overage:
@@ -77,12 +77,15 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:
     landing.customer("yearly", term="yearly", on="2025-07-10", billed_through="2026-03-10")
     landing.customer("new", on="2026-05-01")
     landing.customer("trial", on="2026-05-10", trial_days=40)
+    for name in ("failed", "unpaid"):
+        landing.customer(name, on="2026-05-10")
     for cycle in range(2, 6):
         for name in ("constant", "yearly", "late", "cancelled", "held"):
             landing.use(name, f"2026-{cycle:02}-12", emails=27_350)
     landing.use("constant", "2026-01-12", leads=2_000, domains=3)
     landing.use("grown", "2026-05-14", leads=14_000, emails=16_500)
     landing.use("new", "2026-05-12", emails=7_500)
+    landing.use("failed", "2026-05-12", emails=16_000)
     landing.request("downgrade", "downgrade", "2026-05-12T09:00:00Z", "support", package="starter")
     landing.request("silver", "upgrade", "2026-05-12T09:00:00Z", "self_service", package="gold")
     landing.request("cancelled", "cancel", "2026-05-13T09:00:00Z", "email")
@@ -92,8 +95,14 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:
         "set-up,charged,2026-06-20,Set-up,250.00,no\n"
         "visit,charged,2026-07-20,Visit,80.00,yes\n"
     )
-    bill_by_steps(landing.root, "2026-05", "2026-05-15")
+    business = bill_by_steps(landing.root, "2026-05", "2026-05-15")
+    landing.pay("failed", number_of(business, "failed"), "99.00", "2026-05-13T09:00:00Z", "failed")
     return landing
+
+
+def number_of(business: Business, account: str) -> str:
+    ((number,),) = rows(business, "documents", "number", account_id=account)
+    return str(number)
 
 
 @pytest.fixture(scope="module")
@@ -205,9 +214,11 @@ def test_whatever_is_sold_is_forecast_as_it_is_issued(sold_in_february: Path, tm
 
 @pytest.fixture(scope="module")
 def delivered_late(landing: Landing, tmp_path_factory: pytest.TempPathFactory) -> Forecast:
-    """The forecast of a twin that got usage late, and in which things of a later day are written already."""
+    """The forecast of a twin that got usage and a payment late, and in which things of a later day are written."""
     twin = landing.copied(tmp_path_factory.mktemp("late") / "twin")
     twin.use("late", "2026-03-20", emails=2_000, delivered="2026-05-15")
+    number = number_of(Business.load(twin.root, date(2026, 5, 15), issues=False), "failed")
+    twin.pay("failed", number, "99.00", "2026-05-14T09:00:00Z")
     twin.use("constant", "2026-05-20", emails=500_000)
     twin.request("constant", "upgrade", "2026-05-20T09:00:00Z", "self_service", package="gold")
     return forecast_of(twin.root, "2026-05-15", months=2)
@@ -217,21 +228,6 @@ def test_late_usage_is_settled_in_the_first_month(delivered_late: Forecast) -> N
     # 2,000 more in one of the last three cycles: 28,016 a cycle from now on, and 6.00 once.
     assert expected(delivered_late, "late") == {"2026-06": "147.00", "2026-07": "141.00"}
     assert delivered_late.not_issued == 0
-
-
-def test_a_later_version_of_the_catalogue_holds_from_its_date(tmp_path: Path) -> None:
-    catalogue = starter_catalogue()
-    first, _, rest = catalogue.partition("  - name: silver\n")
-    landing = Landing(tmp_path, f"{first.rstrip()}\n{LATER}\n  - name: silver\n{rest}")
-    landing.customer("acme", on="2026-02-10", billed_through="2026-03-10")
-    landing.use("acme", "2026-02-20", emails=16_000)
-    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
-    assert expected(forecast_of(tmp_path, "2026-03-15"), "acme") == {
-        "2026-04": "102.00",
-        # rule 2: the fee of the version in force at the date, the tariff of the cycle's start.
-        "2026-05": "112.00",
-        "2026-06": "113.00",
-    }
 
 
 def test_currencies_do_not_mix(tmp_path: Path) -> None:
@@ -267,28 +263,49 @@ _ALL_USED: Mapping[str, list[int]] = {
 USED = {name: used[-sized(usual=3, long=6) :] for name, used in _ALL_USED.items()}
 
 
-def test_it_is_what_plain_python_says_of_each_account(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
-    for name, values in USED.items():
-        first = 7 - len(values)
-        landing.customer(name, on=f"2026-{first:02}-10", billed_through=f"2026-{first + 1:02}-10")
+TERMS = {"2026-08": (99, 3), "2026-09": (109, 3), "2026-10": (109, 4)}
+"""What the fee and 1,000 emails cost by month, where a later version holds from September.
+
+Rule 2: the fee of the version in force at the date, the tariff of the cycle's start.
+"""
+
+
+@pytest.fixture(scope="module")
+def later_version(tmp_path_factory: pytest.TempPathFactory) -> Forecast:
+    """Each with their usage of past cycles, billed up to 2026-07-15."""
+    first, _, rest = starter_catalogue().partition("  - name: silver\n")
+    landing = Landing(tmp_path_factory.mktemp("later"), f"{first.rstrip()}\n{LATER}\n  - name: silver\n{rest}")
+    for name, values in {**USED, "acme": [16_000]}.items():
+        first_month = 7 - len(values)
+        landing.customer(name, on=f"2026-{first_month:02}-10", billed_through=f"2026-{first_month + 1:02}-10")
         for place, value in enumerate(values):
             landing.use(name, f"2026-{7 - len(values) + place:02}-20", emails=value)
-    bill_by_steps(tmp_path, "2026-07", "2026-07-15")
-    found = forecast_of(tmp_path, "2026-07-15")
+    bill_by_steps(landing.root, "2026-07", "2026-07-15")
+    return forecast_of(landing.root, "2026-07-15")
+
+
+def test_a_later_version_of_the_catalogue_holds_from_its_date(later_version: Forecast) -> None:
+    assert expected(later_version, "acme") == {"2026-08": "102.00", "2026-09": "112.00", "2026-10": "113.00"}
+
+
+def test_it_is_what_plain_python_says_of_each_account(later_version: Forecast) -> None:
     series = {name: Series(dict(enumerate(values))) for name, values in USED.items()}
     of_all = [error for each in series.values() for error in each.relative_errors()]
 
-    def amount(emails: int) -> str:
-        return f"{99 + 3 * -(-max(0, emails - 15_000) // 1_000)}.00"
+    def amount(emails: int, month: str) -> str:
+        fee, price = TERMS[month]
+        return f"{fee + price * -(-max(0, emails - 15_000) // 1_000)}.00"
 
     for name, one in series.items():
-        for step, month in enumerate(("2026-08", "2026-09", "2026-10"), 1):
+        for step, month in enumerate(TERMS, 1):
             said = one.ahead(step)
-            low, high = one.low_and_high(said, of_all)
-            assert spread(found, name, month) == (amount(low), amount(said), amount(high)), (name, month)
-    emails = found.methods.filter(pl.col("metric") == "emails").select("account_id", "method")
-    assert dict(emails.iter_rows()) == {name: one.method() for name, one in series.items()}
+            wanted = [amount(emails, month) for emails in (said, *one.low_and_high(said, of_all))]
+            low, middle, high = spread(later_version, name, month)
+            assert [middle, low, high] == wanted, (name, month)
+    emails = later_version.methods.filter(pl.col("metric") == "emails", pl.col("account_id") != "acme")
+    assert dict(emails.select("account_id", "method").iter_rows()) == {
+        name: one.method() for name, one in series.items()
+    }
 
 
 def test_each_rule_of_a_tariff_goes_on_with_its_part_and_a_rule_that_ends_loses_none(tmp_path: Path) -> None:
@@ -305,19 +322,13 @@ def test_each_rule_of_a_tariff_goes_on_with_its_part_and_a_rule_that_ends_loses_
     assert expected(found, "acme") == {"2026-05": "117.83", "2026-06": "108.33"}
 
 
-def test_who_is_suspended_pays_no_fee_until_a_payment_comes_and_nobody_else_fails_to_pay(tmp_path: Path) -> None:
-    landing = Landing(tmp_path)
-    landing.customer("failed")
-    landing.customer("unpaid")
-    landing.use("failed", "2026-01-12", emails=16_000)
-    bill_by_steps(tmp_path, "2026-01", "2026-01-12")
-    landing.pay("failed", "INV-2026-000001", "99.00", "2026-01-20T09:00:00Z", "failed")
-    found = forecast_of(tmp_path, "2026-01-25", months=2)
-    assert expected(found, "failed") == {"2026-02": "3.00", "2026-03": "0.00"}
+def test_who_is_suspended_pays_no_fee_until_a_payment_comes_and_nobody_else_fails_to_pay(
+    found: Forecast, delivered_late: Forecast
+) -> None:
+    assert expected(found, "failed") == {"2026-06": "3.00", "2026-07": "0.00", "2026-08": "0.00"}
     assert expected(found, "unpaid") == dict.fromkeys(found.months, "99.00")
-    landing.pay("failed", "INV-2026-000001", "99.00", "2026-01-24T09:00:00Z")
-    # 16,000 in 12 days with access: 41,334 in a whole cycle.
-    assert expected(forecast_of(tmp_path, "2026-01-25", months=2), "failed")["2026-03"] == "180.00"
+    # 16,000 in 5 days with access, that of the failed payment left out: 99,200 in a whole cycle.
+    assert expected(delivered_late, "failed")["2026-07"] == "354.00"
 
 
 def test_a_day_before_the_last_issue_is_refused(landing: Landing) -> None:

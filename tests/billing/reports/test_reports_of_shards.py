@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -22,8 +21,7 @@ from billing.reports.profiles import NextBills
 from billing.reports.show import read_table
 from billing.store.monthly import read_month
 from tests.by_steps import bill_by_steps
-from tests.landing import Landing
-from tests.several_currencies import four_customers
+from tests.several_currencies import january_in_shards
 from tests.sold_business import sold_landing
 
 
@@ -35,21 +33,23 @@ class Both(NamedTuple):
     month: str
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(sold_landing, "2026-02", "2026-02-28"), (four_customers, "2026-01", "2026-01-31")],
-    ids=["whatever is sold", "several currencies"],
-)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    make: Callable[[Path], Landing]
-    make, month, as_of = request.param
-    folder = tmp_path_factory.mktemp("both")
-    make(folder / "whole")
+def _sold(factory: pytest.TempPathFactory) -> Both:
+    folder = factory.mktemp("both")
+    sold_landing(folder / "whole")
     shutil.copytree(folder / "whole", folder / "shards")
-    whole, shards = (
-        bill_by_steps(folder / name, month, as_of, shards=count) for name, count in (("whole", 1), ("shards", 2))
-    )
-    return Both(whole, shards, month)
+    counts = {"whole": 1, "shards": 2}
+    whole, shards = (bill_by_steps(folder / name, "2026-02", "2026-02-28", shards=counts[name]) for name in counts)
+    return Both(whole, shards, "2026-02")
+
+
+def _several_currencies(factory: pytest.TempPathFactory) -> Both:
+    return Both(*january_in_shards(factory), "2026-01")
+
+
+@pytest.fixture(scope="module", params=[_sold, _several_currencies], ids=["whatever is sold", "several currencies"])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    make: Callable[[pytest.TempPathFactory], Both] = request.param
+    return make(tmp_path_factory)
 
 
 def test_tables_and_pages_of_all_accounts(both: Both, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,8 @@ def page(business: Business, month: str) -> str:
 
 def test_the_report_says_what_the_candidate_would_have_billed(billed: Landing) -> None:
     business = bill_by_steps(billed.root, "2026-03", "2026-03-31")
-    shadow = month_report(business, "2026-01").shadow
+    report = month_report(business, "2026-01")
+    shadow = report.shadow
     assert shadow is not None and shadow.compared is not None
     assert shadow.compared.rows("totals") == [
         {"before": "198.00", "after": "238.00", "difference": "40.00", "issued": "198.00"}
@@ -67,7 +68,7 @@ def test_the_report_says_what_the_candidate_would_have_billed(billed: Landing) -
         ("acme", "20.00"),
         ("grows", "0.00"),
     ]
-    text = page(business, "2026-01")
+    text = report_page(business.catalogue, report)
     assert f"Under {CANDIDATE}" in text and "+40.00" in text
     assert "overage what-if landing/candidate.yaml --from 2026-01 --through 2026-01" in text
 
@@ -86,9 +87,10 @@ def test_a_candidate_that_is_refused_stops_nothing(billed: Landing, text: str | 
     else:
         put(billed, text)
     business = bill_by_steps(billed.root, "2026-02", "2026-02-28")
-    shadow = month_report(business, "2026-02").shadow
+    report = month_report(business, "2026-02")
+    shadow = report.shadow
     assert shadow is not None and shadow.compared is None and shadow.problem
-    assert f"Under {CANDIDATE}: not billed" in page(business, "2026-02")
+    assert f"Under {CANDIDATE}: not billed" in report_page(business.catalogue, report)
     assert any("policy.shadow: " in problem for problem in problems_of(billed.root))
 
 
@@ -103,8 +105,9 @@ def test_a_home_without_a_candidate_has_nothing_of_it(billed: Landing) -> None:
     (billed.folder / "catalogue.yaml").write_text(starter_catalogue())
     (billed.root / CANDIDATE).unlink()
     business = bill_by_steps(billed.root, "2026-02", "2026-02-28")
-    assert month_report(business, "2026-02").shadow is None
-    assert "Under landing" not in page(business, "2026-02")
+    report = month_report(business, "2026-02")
+    assert report.shadow is None
+    assert "Under landing" not in report_page(business.catalogue, report)
 
 
 @pytest.mark.parametrize("path", ["candidate.yaml", "landing", "landing/../candidate.yaml", "/etc/candidate.yaml"])

@@ -161,7 +161,7 @@ def test_content_of_deeper_records_is_their_text_as_it_stands(tmp_path: Path) ->
 @pytest.mark.parametrize("form", ["[%s]", '{"Records": [%s]}'])
 def test_an_array_in_one_line_is_read_in_bounded_memory(form: str) -> None:
     before, after = form.split("%s")
-    size = sized(usual=16, long=300) * 1024 * 1024
+    size = sized(usual=12, long=300) * 1024 * 1024
     item = json.dumps(record(1, pad="x" * 500)).encode() + b", "
 
     def pieces() -> Iterator[bytes]:

@@ -41,7 +41,7 @@ def _inputs(
     if working_copy(home.root) is not None:
         # its files are fetched when they are read
         return read_inputs(home, catalogue, billed, issued)
-    asked = _digest(home.landing, issued)
+    asked = _digest(home.landing, catalogue, issued)
     kept = None if again else _read.get(asked)
     if kept is None or not _knows(kept, billed):
         kept = read_inputs(home, catalogue, billed, issued)
@@ -51,9 +51,9 @@ def _inputs(
     return kept
 
 
-def _digest(landing: Path, issued: pl.DataFrame | None) -> str:
-    """A hash of everything in a landing folder but usage, which is not read with it."""
-    found = hashlib.sha256(repr(None if issued is None else issued.rows()).encode())
+def _digest(landing: Path, catalogue: Catalogue, issued: pl.DataFrame | None) -> str:
+    """A hash of the catalogue, and of everything in a landing folder but usage, which is not read with it."""
+    found = hashlib.sha256(repr((catalogue, None if issued is None else issued.rows())).encode())
     for path in sorted(_beside_usage(landing)):
         if path.is_file():
             found.update(f"{path.relative_to(landing)}\n{path.stat().st_size}\n".encode())

@@ -191,8 +191,10 @@ def written(landing: Landing, everyone: list[Customer]) -> Path:
             events[day].append(event(f"{one.name}-{place}", one.name, "email.sent", {"count": count}, at))
     table.write_text("\n".join(lines) + "\n")
     for day, texts in events.items():
-        # At the end of its month: every day of deliveries takes its time.
-        landing.deliver(texts, f"{day:%Y-%m}-{calendar.monthrange(day.year, day.month)[1]}")
+        # At the end of its month, as every day of deliveries takes its time; only January has many of them.
+        last = calendar.monthrange(day.year, day.month)[1]
+        delivered = min(last, day.day - day.day % -3) if day.month == 1 else last
+        landing.deliver(texts, f"{day:%Y-%m}-{delivered:02}")
     return table
 
 

@@ -6,6 +6,7 @@ from unittest import mock
 import pytest
 
 from tests.pipeline import outside
+from tests.pipeline.killing import Killer
 
 
 @pytest.fixture(scope="module")
@@ -27,3 +28,10 @@ def profiles_once() -> Iterator[None]:
     """Let every `bill` of one test do so, without reports."""
     with mock.patch.object(outside, "LEFT_OUT", outside.WITHOUT_REPORTS):
         yield
+
+
+@pytest.fixture(scope="session")
+def killer() -> Iterator[Killer]:
+    """What runs commands and kills them: it takes a second to start, and each command has a fork of its own."""
+    with Killer() as killer:
+        yield killer

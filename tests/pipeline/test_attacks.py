@@ -181,11 +181,11 @@ def test_what_was_not_delivered_is_not_read_through_a_link(tmp_path: Path) -> No
 
 def test_a_landing_folder_may_stand_elsewhere(tmp_path: Path) -> None:
     landing = Landing(tmp_path / "home")
-    landing.customer("acme")
-    landing.use("acme", emails=16_000)
+    landing.customer("acme", on="2025-12-10", billed_through="2026-01-10")
+    landing.use("acme", "2026-01-05", emails=16_000)
     landing.folder.rename(tmp_path / "mounted")
     landing.folder.symlink_to(tmp_path / "mounted")
-    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16000"
 
 

@@ -69,17 +69,16 @@ def test_processes_that_open_a_new_home_at_once_leave_its_records_whole(tmp_path
             assert records.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,), database
 
 
-def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(tmp_path: Path) -> None:
+def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(tmp_path: Path, killer: Killer) -> None:
     home, kept, again = (tmp_path / name for name in ("home", "kept", "again"))
     Landing(home)
     command = ("bill", "2026-01", "--as-of", "2026-01-31", "--home", home)
-    with Killer() as killer:
-        writes = killer.run(*command, records=True).writes
-        wanted = made(home)
-        shutil.rmtree(home / ".dagster")
-        # the settings are put in place last
-        settings = max(number for number, what in enumerate(writes) if what.endswith("/dagster.yaml"))
-        killer.run(*command, records=True, kept=kept, kill_at=settings + 3)
+    writes = killer.run(*command, records=True).writes
+    wanted = made(home)
+    shutil.rmtree(home / ".dagster")
+    # the settings are put in place last
+    settings = max(number for number, what in enumerate(writes) if what.endswith("/dagster.yaml"))
+    killer.run(*command, records=True, kept=kept, kill_at=settings + 3)
     places = sorted(int(path.name) for path in kept.iterdir())
     assert len(places) > 10
     for place in (places[each] for each in spread(len(places), 2 * KILLS)):

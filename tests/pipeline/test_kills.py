@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -144,13 +144,6 @@ STORIES: dict[str, Callable[[Path], Command]] = {
         },
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def killer() -> Iterator[Killer]:
-    """What runs commands and kills them: it takes a second to start."""
-    with Killer() as killer:
-        yield killer
 
 
 @pytest.mark.parametrize("story", STORIES)

@@ -25,7 +25,7 @@ from tests.landing import content_of, event, keep_few_deliveries
 from tests.object_store import ObjectStore
 from tests.pipeline import outside
 from tests.pipeline.cluster import PATIENCE, Cluster
-from tests.pipeline.outside import Ended, overage
+from tests.pipeline.outside import Ended, know_delivered_files, overage
 from tests.postgresql import Server, register_rows
 from tests.rabbitmq import Broker
 from tests.sizes import LONG, sized
@@ -144,11 +144,15 @@ class Kept:
 
 
 @contextmanager
-def kept(way: Way, sample: Path, server: Server, folder: Path) -> Iterator[Kept]:
-    """A home with the sample's inputs, and what it takes to bill it."""
+def kept(way: Way, sample: Path, server: Server, folder: Path, begun: Kept | None = None) -> Iterator[Kept]:
+    """A home with the sample's inputs, or one that was begun, and what it takes to bill it."""
     with ExitStack() as stack:
-        home = Kept(way, str(folder / "home"), folder / "home", server.new_database(), folder / "work")
-        shutil.copytree(sample, home.landing)
+        register = server.copy_of(begun.register) if begun else server.new_database()
+        home = Kept(way, str(folder / "home"), folder / "home", register, folder / "work")
+        shutil.copytree(begun.landing if begun else sample, home.landing)
+        if begun:
+            know_delivered_files(home.landing)
+            home.told += begun.told
         if way.place == "bucket":
             home.store = stack.enter_context(ObjectStore.running())
             home.name = f"s3://{home.store.new_bucket()}/home"
@@ -174,39 +178,43 @@ def live(home: Kept) -> None:
 
 def live_through_months(home: Kept) -> None:
     """What happens in `live` before the last run of a long run; in a usual one the last correction writes profiles."""
-    for number in range(1, MONTHS + 1):
-        month, as_of = billing_hint(number)
-        if home.cluster is not None:
-            home.cluster.use_shards(home.way.shards[number - 1], home.name)
-        with mock.patch.object(outside, "LEFT_OUT", sized(usual=("profiles", "billing_report"), long=())):
-            assert home.run("bill", month, "--as-of", as_of, month=number).status == 0
-        pay(home)
-        if number == 1 and not LONG:
-            # test_store_homes.py moves in
-            continue
-        if number == 1:
-            table = home.landing.parent / "old.csv"
-            table.write_text(
-                "account_id,name,country,package,started_on,billed_through,balance,reference\n"
-                "moved,Moved Inc.,US,starter,2023-05-10,2026-02-10,120.50,OLD-1\n"
+    for number in range(2 if home.told else 1, MONTHS + 1):
+        live_through_month(home, number)
+
+
+def live_through_month(home: Kept, number: int) -> None:
+    month, as_of = billing_hint(number)
+    if home.cluster is not None:
+        home.cluster.use_shards(home.way.shards[number - 1], home.name)
+    with mock.patch.object(outside, "LEFT_OUT", sized(usual=("profiles", "billing_report"), long=())):
+        assert home.run("bill", month, "--as-of", as_of, month=number).status == 0
+    pay(home)
+    if number == 1 and not LONG:
+        # test_store_homes.py moves in
+        return
+    if number == 1:
+        table = home.landing.parent / "old.csv"
+        table.write_text(
+            "account_id,name,country,package,started_on,billed_through,balance,reference\n"
+            "moved,Moved Inc.,US,starter,2023-05-10,2026-02-10,120.50,OLD-1\n"
+        )
+        moved = home.run("move-in", table, "--as-of", as_of, month=number)
+        assert moved.status == 0, moved.messages
+    else:
+        before, _ = billing_hint(number - 1)
+        used = [
+            event(
+                f"late-{number}-{name}",
+                f"acct-{name:06}",
+                "email.sent",
+                {"count": 40_000},
+                f"{before}-25T10:00:00Z",
             )
-            moved = home.run("move-in", table, "--as-of", as_of, month=number)
-            assert moved.status == 0, moved.messages
-        else:
-            before, _ = billing_hint(number - 1)
-            used = [
-                event(
-                    f"late-{number}-{name}",
-                    f"acct-{name:06}",
-                    "email.sent",
-                    {"count": 40_000},
-                    f"{before}-25T10:00:00Z",
-                )
-                for name in range(1, 6)
-            ]
-            home.deliver(f"usage/{as_of}/late.jsonl", "".join(f"{row}\n" for row in used).encode())
-            corrected = home.run("correct", month, "--reason", "Counted late.", "--as-of", as_of, month=number)
-            assert corrected.status == 0, corrected.messages
+            for name in range(1, 6)
+        ]
+        home.deliver(f"usage/{as_of}/late.jsonl", "".join(f"{row}\n" for row in used).encode())
+        corrected = home.run("correct", month, "--reason", "Counted late.", "--as-of", as_of, month=number)
+        assert corrected.status == 0, corrected.messages
 
 
 def pay(home: Kept) -> None:
@@ -259,8 +267,22 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(sample: Path, postgresql: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    with kept(Way(), sample, postgresql, tmp_path_factory.mktemp("whole")) as home:
+def begun(sample: Path, postgresql: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept | None]:
+    """The sample after its first month, which is billed in one piece in both ways of a usual run."""
+    if LONG:
+        yield None
+        return
+    assert {(way.shards[0], way.place, way.steps) for way in WAYS} == {(1, "folder", "plain")}
+    with kept(Way(), sample, postgresql, tmp_path_factory.mktemp("begun")) as home:
+        live_through_month(home, 1)
+        yield home
+
+
+@pytest.fixture(scope="module")
+def whole(
+    sample: Path, postgresql: Server, tmp_path_factory: pytest.TempPathFactory, begun: Kept | None
+) -> Iterator[Whole]:
+    with kept(Way(), sample, postgresql, tmp_path_factory.mktemp("whole"), begun) as home:
         live(home)
         if LONG:
             assert home.run("verify").status == 0
@@ -270,10 +292,14 @@ def whole(sample: Path, postgresql: Server, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module", params=WAYS, ids=str)
 def other(
-    request: pytest.FixtureRequest, sample: Path, postgresql: Server, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    sample: Path,
+    postgresql: Server,
+    tmp_path_factory: pytest.TempPathFactory,
+    begun: Kept | None,
 ) -> Iterator[Kept]:
     """The sample billed in another way."""
-    with kept(request.param, sample, postgresql, tmp_path_factory.mktemp("other")) as home:
+    with kept(request.param, sample, postgresql, tmp_path_factory.mktemp("other"), begun) as home:
         live(home)
         yield home
 

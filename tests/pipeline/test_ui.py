@@ -160,6 +160,11 @@ def test_webserver_and_daemon_share_definitions_that_follow_the_home(
             assert asked.get_server_id() not in {first, second}
         finally:
             os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                # As `overage ui` does: asked while it starts a child, Dagster's server may go on.
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_code_server_that_cannot_start_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -224,7 +224,7 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
         )
         .join(_suspended(business), on="account_id", how="left")
         .join(business.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
-        .join(_last_packages(business), on="subscription_id", how="left")
+        .join(_last_packages(business, months), on="subscription_id", how="left")
     )
     package = pl.coalesce(
         "closing_package", pl.when(pl.col("grid_start") > as_of).then("first_package"), "last_package", "first_package"
@@ -450,11 +450,16 @@ def _suspended(business: Business) -> pl.DataFrame:
     )
 
 
-def _last_packages(business: Business) -> pl.DataFrame:
-    """subscription_id, last_package: of its last billing date so far; a date of settlement has none."""
-    closed = business.register.closed_dates().filter(pl.col("billing_date") <= business.as_of).sort("billing_date")
-    return closed.group_by("subscription_id", maintain_order=True).agg(
-        last_package=pl.coalesce("opening_package", "closing_package").drop_nulls().last()
+def _last_packages(business: Business, months: list[str]) -> pl.DataFrame:
+    """subscription_id, last_package: of its last billing date so far, closed or not; a date of settlement has none."""
+    columns = [*_KEYS, "opening_package", "closing_package"]
+    closed = business.register.closed_dates()
+    come = _of_months(business, PACKAGES, months).join(closed, on=_KEYS, how="anti")
+    dates = pl.concat([closed.select(columns), come.select(columns)]).filter(pl.col("billing_date") <= business.as_of)
+    return (
+        dates.sort("billing_date")
+        .group_by("subscription_id", maintain_order=True)
+        .agg(last_package=pl.coalesce("opening_package", "closing_package").drop_nulls().last())
     )
 
 

@@ -14,6 +14,9 @@ from billing.month.business import Business
 from billing.reports.portal_text import Speaker, held_add_on, held_coupon
 from billing.reports.profiles import NextBills
 from tests.account_pages import next_bills, write_portal_pages
+from tests.by_steps import bill_by_steps
+from tests.landing import Landing
+from tests.sold_business import sold_catalogue
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,22 @@ def test_the_next_bill_has_everything_that_is_sold(bills: NextBills) -> None:
 
 def test_the_package_is_that_of_the_upgrade(bills: NextBills) -> None:
     assert of(bills, "upgraded")["package"] == "silver"
+
+
+@pytest.mark.parametrize("as_of", [date(2026, 1, 31), date(2026, 2, 9), date(2026, 2, 10), date(2026, 2, 28)])
+def test_who_cancels_after_an_upgrade_at_once_had_the_package_of_the_upgrade(upgraded: Business, as_of: date) -> None:
+    # On 10 February the last billing date has come, and nothing has closed it yet.
+    gone = of(next_bills(upgraded, as_of), "gone")
+    assert (gone["status"], gone["package"]) == ("cancelled", "silver")
+
+
+@pytest.fixture(scope="module")
+def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Business:
+    landing = Landing(tmp_path_factory.mktemp("upgraded") / "home", sold_catalogue())
+    landing.customer("gone")
+    landing.request("gone", "upgrade", "2026-01-20T10:00:00Z", "self_service", package="silver")
+    landing.request("gone", "cancel", "2026-01-25T09:00:00Z", "email")
+    return bill_by_steps(landing.root, "2026-01", "2026-01-31")
 
 
 def test_an_account_reads_what_it_holds_on_its_page(sold: Business, tmp_path: Path) -> None:

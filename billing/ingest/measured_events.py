@@ -91,7 +91,7 @@ def events_of_turn(rows: Rows, turn: Sequence[Measured]) -> Rows:
             value = pl.when(of_type).then(metric.column).otherwise(value)
         if metric.dimensions:
             values = [nothing if column is None else pl.col(column) for column in metric.dimensions]
-            # An array first: a tenth of the time of `concat_list`, 70 instead of 700 ns a row of three dimensions.
+            # Build the list from an array: 70 ns a row of three dimensions, 700 by `concat_list`.
             dimensions = pl.when(of_type).then(pl.concat_arr(values).arr.to_list()).otherwise(dimensions)
     if len(turn) > _FEW:
         events, names = [metric.event for metric in turn], [metric.metric for metric in turn]

@@ -236,7 +236,7 @@ class Layouts:
         free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
         strays = lines.count * _STRAY_SHARE
         while self.known:
-            # What a layout says of a line does not change with fields that are cut behind its own.
+            # Cut again only for more fields: layouts with fewer have been compared already, and are not affected.
             if cut.width < (width := max(len(layout.fields) for layout in self.known)):
                 try:
                     cut = cut_lines(lines.framed, width)

@@ -45,7 +45,7 @@ class LaidOutLines:
         cut = cut if among is None else cut.filter(among)
         paths = tuple(path for _, path in columns)
         common = _common(cut, layout)
-        # Most fields have few of the names that are asked for: look for the others only where a line is none of these.
+        # Look for the names of the first lines only; look again for all of them where another line has one of the rest.
         if not self._look(cut, _expressions(layout, paths, common, _names_of_first_lines(cut, layout, paths))):
             self._look(cut, _expressions(layout, paths, common, None))
         self.matching = self._own if among is None else among.clone().scatter(among.arg_true(), self._own)
